@@ -1,0 +1,3 @@
+//! Larder: a caching forward proxy that says why.
+pub mod clock;
+pub mod shutdown;
