@@ -1,3 +1,6 @@
 //! Larder: a caching forward proxy that says why.
+pub mod access;
 pub mod clock;
+pub mod field;
+pub mod policy;
 pub mod shutdown;

@@ -1,0 +1,183 @@
+//! Who may do what: clients, ports, destinations.
+//!
+//! Every refusal is a [`Denied`] that names its rule and the line that would change it. Destinations are judged by the
+//! address that is really dialled, never by name, so that no spelling, no answer of a name server and no change of it
+//! gets around. Nothing here waits; the only look outside is whether an address is one of this machine's.
+pub mod destination;
+pub mod ports;
+
+use crate::access::destination::{Class, Faces};
+use crate::field::target::{Host, Scheme};
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+
+pub use crate::access::ports::Ports;
+
+/// What is allowed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// `access.clients`: networks of clients besides loopback; `None`: loopback, and when a listener is not on loopback also private and link-local networks.
+    pub clients: Option<Vec<IpNet>>,
+    /// `access.connect_ports`: ports for CONNECT. Default `[443]`.
+    pub connect_ports: Ports,
+    /// `access.ports`: ports for plain requests; `None`: 80 and 1024 up, and 443 for https, less the browsers' bad-port list.
+    pub ports: Option<Ports>,
+    /// `access.allow_private`: any destination address.
+    pub allow_private: bool,
+    /// `access.allow_destinations`: networks allowed besides public ones.
+    pub allow_destinations: Vec<IpNet>,
+    /// `access.allow_hosts`: hosts whose addresses are not judged (exact, or `.suffix`).
+    pub allow_hosts: Vec<String>,
+    /// `access.trace`: whether TRACE goes on to origins. Default false.
+    pub trace: bool,
+}
+
+/// The names of all rules that refuse: a closed set, for the metrics.
+pub const RULES: &[&str] = &[
+    CLIENT,
+    CONNECT_PORT,
+    PORT,
+    DESTINATION_SELF,
+    Class::Loopback.rule(),
+    Class::Own.rule(),
+    Class::LinkLocal.rule(),
+    Class::Private.rule(),
+    Class::Reserved.rule(),
+];
+
+const CLIENT: &str = "client";
+const CONNECT_PORT: &str = "connect-port";
+const PORT: &str = "port";
+const DESTINATION_SELF: &str = "destination-self";
+
+/// A refusal: by which rule, of what, and what would allow it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} (rule {rule}; allowed by: {allow})")]
+pub struct Denied {
+    /// One of [`RULES`].
+    pub rule: &'static str,
+    /// A sentence without its full stop: what was refused, and why.
+    pub what: String,
+    /// The flag or the line of the configuration that would allow it.
+    pub allow: String,
+}
+
+/// What is allowed, with what is known of this proxy itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    options: Options,
+    /// The listeners' addresses, the admin listener's too. IPv4 as such, never mapped.
+    own: Vec<SocketAddr>,
+}
+
+impl Access {
+    /// `own`: the bound addresses of all our listeners.
+    pub fn new(options: Options, own: Vec<SocketAddr>) -> Self {
+        let own = own.into_iter().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port())).collect();
+        Self { options, own }
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// May `peer` use the proxy? `listens_beyond_loopback`: whether a listener is on another address than loopback.
+    pub fn client(&self, peer: IpAddr, listens_beyond_loopback: bool) -> Result<(), Denied> {
+        let peer = peer.to_canonical();
+        let allowed = peer.is_loopback()
+            || match &self.options.clients {
+                Some(networks) => networks.iter().any(|network| network.contains(&peer)),
+                None => listens_beyond_loopback && destination::is_local_network(peer),
+            };
+        if allowed {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: CLIENT,
+            what: format!("clients from {peer} may not use this proxy"),
+            allow: format!("access.clients = [\"{}\"], or a wider network", IpNet::from(peer)),
+        })
+    }
+
+    /// May CONNECT go to this port?
+    pub fn connect_port(&self, port: u16) -> Result<(), Denied> {
+        let ports = &self.options.connect_ports;
+        if ports.contains(port) {
+            return Ok(());
+        }
+        Err(Denied {
+            rule: CONNECT_PORT,
+            what: format!("CONNECT to port {port} is not allowed"),
+            allow: format!(
+                "--connect-ports {}, or access.connect_ports = [{}]",
+                ports.with(port, ","),
+                ports.with(port, ", ")
+            ),
+        })
+    }
+
+    /// May a plain request (not CONNECT) go to this port?
+    pub fn port(&self, scheme: Scheme, port: u16) -> Result<(), Denied> {
+        let (allowed, list) = match &self.options.ports {
+            Some(ports) => (ports.contains(port), ports.with(port, ", ")),
+            None => (ports::is_default(scheme, port), format!("80, \"1024-65535\", {port}")),
+        };
+        if allowed {
+            return Ok(());
+        }
+        let scheme = scheme.as_str();
+        Err(Denied {
+            rule: PORT,
+            what: format!("{scheme} requests to port {port} are not allowed"),
+            allow: format!("access.ports = [{list}]"),
+        })
+    }
+
+    /// May `address` be dialled for `host`? Judged by the address.
+    ///
+    /// Our own listeners are refused whatever the settings: behind them is a loop, or the admin listener.
+    pub fn destination(&self, host: &Host, address: SocketAddr) -> Result<(), Denied> {
+        let faces = Faces::of(address.ip());
+        if let Some(own) =
+            self.own.iter().find(|own| faces.iter().any(|ip| destination::reaches(**own, ip, address.port())))
+        {
+            return Err(Denied {
+                rule: DESTINATION_SELF,
+                what: format!("{} is this proxy's own listener {own}", shown(host, address)),
+                allow: "nothing: it would be a loop".to_owned(),
+            });
+        }
+        if self.options.allow_private || self.options.allow_hosts.iter().any(|pattern| host.matches(pattern))
+        {
+            return Ok(());
+        }
+        let allowed =
+            |ip: IpAddr| self.options.allow_destinations.iter().any(|network| network.contains(&ip));
+        if allowed(faces.whole()) {
+            return Ok(());
+        }
+        match faces.iter().filter(|ip| !allowed(*ip)).find_map(|ip| Class::of(ip).map(|class| (ip, class))) {
+            None => Ok(()),
+            Some((ip, class)) => Err(Denied {
+                rule: class.rule(),
+                what: format!("{} {}", shown(host, address), class.says(ip)),
+                allow: format!(
+                    "--allow-private, access.allow_destinations = [\"{}\"], or access.allow_hosts = [\"{host}\"]",
+                    IpNet::from(ip)
+                ),
+            }),
+        }
+    }
+}
+
+/// The host as asked for, and its address where that is not the same.
+fn shown(host: &Host, address: SocketAddr) -> String {
+    match host {
+        Host::Name(name) => format!("{name} (address {address})"),
+        Host::Ip(_) => address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

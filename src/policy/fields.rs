@@ -1,0 +1,302 @@
+//! The fields of a stored response in one allocation, in their order, repeats kept. RFC 9111 section 3.1.
+//!
+//! A `HeaderMap` that is kept costs 600 bytes and more beyond its values, and values kept as they arrived pin
+//! the whole read buffer they came in. Here every field is one run of bytes in one blob:
+//! `code, [name length, name], value length, value`. The code stands for a common name, 0 for a spelled one.
+//! Reading slices the blob, so a hit copies no value.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Names with a code of one byte: the code is the index plus 1.
+static KNOWN: [HeaderName; 47] = [
+    header::ACCEPT_RANGES,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+    header::AGE,
+    header::ALLOW,
+    header::ALT_SVC,
+    header::CACHE_CONTROL,
+    header::CACHE_STATUS,
+    header::CDN_CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::CONTENT_SECURITY_POLICY,
+    header::CONTENT_SECURITY_POLICY_REPORT_ONLY,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
+    header::LINK,
+    header::LOCATION,
+    header::PRAGMA,
+    header::PUBLIC_KEY_PINS,
+    header::REFERRER_POLICY,
+    header::REFRESH,
+    header::RETRY_AFTER,
+    header::SERVER,
+    header::SET_COOKIE,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::TRAILER,
+    header::VARY,
+    header::VIA,
+    header::WARNING,
+    header::WWW_AUTHENTICATE,
+    header::X_CONTENT_TYPE_OPTIONS,
+    header::X_DNS_PREFETCH_CONTROL,
+    header::X_FRAME_OPTIONS,
+    header::X_XSS_PROTECTION,
+    header::TE,
+];
+
+/// From this length on, a length takes five bytes instead of one.
+const LONG: u8 = u8::MAX;
+
+/// The fields of a head: compact and immutable; cloning counts a reference.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Fields {
+    blob: Bytes,
+    count: usize,
+}
+
+impl Fields {
+    /// Keeps those fields of `headers` whose name `keep` takes, in order.
+    pub fn from_map(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Self {
+        Self::collect(|| headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name, value.as_bytes())))
+    }
+
+    /// Those of `lines`, which is walked twice: once to measure, once to copy.
+    pub(crate) fn collect<'a, I: Iterator<Item = (&'a HeaderName, &'a [u8])>>(lines: impl Fn() -> I) -> Self {
+        let mut size = 0;
+        for (name, value) in lines() {
+            let name = if code(name).is_some() { 0 } else { length_size(name.as_str().len()) + name.as_str().len() };
+            size += 1 + name + length_size(value.len()) + value.len();
+        }
+        let mut blob = BytesMut::with_capacity(size);
+        let mut count = 0;
+        for (name, value) in lines() {
+            if let Some(code) = code(name) {
+                blob.put_u8(code);
+            } else {
+                blob.put_u8(0);
+                put(&mut blob, name.as_str().as_bytes());
+            }
+            put(&mut blob, value);
+            count += 1;
+        }
+        Self { blob: blob.freeze(), count }
+    }
+
+    /// Number of field lines.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes on the heap.
+    pub fn weight(&self) -> usize {
+        self.blob.len()
+    }
+
+    /// All field lines in order. Values are slices of the one blob.
+    pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        self.lines().filter_map(|(name, value)| Some((name.to_name()?, self.value(value)?)))
+    }
+
+    /// The first line of this name.
+    pub fn get(&self, name: &HeaderName) -> Option<HeaderValue> {
+        self.bytes(name).and_then(|value| self.value(value))
+    }
+
+    /// All lines of this name.
+    pub fn get_all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = HeaderValue> + 'a {
+        self.bytes_all(name).filter_map(|value| self.value(value))
+    }
+
+    /// Whether there is a line of this name.
+    pub fn contains(&self, name: &HeaderName) -> bool {
+        self.bytes(name).is_some()
+    }
+
+    /// Bytes of the first line of this name.
+    pub fn bytes<'a>(&'a self, name: &HeaderName) -> Option<&'a [u8]> {
+        let code = code(name);
+        self.lines().find(|(found, _)| found.is(name, code)).map(|(_, value)| value)
+    }
+
+    /// Bytes of all lines of this name.
+    pub fn bytes_all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let code = code(name);
+        self.lines().filter(move |(found, _)| found.is(name, code)).map(|(_, value)| value)
+    }
+
+    /// As a map, with room for `spare` more fields.
+    pub fn to_map(&self, spare: usize) -> HeaderMap {
+        self.to_map_where(spare, |_| true)
+    }
+
+    /// As a map of the fields whose name `keep` takes, with room for `spare` more.
+    pub(crate) fn to_map_where(&self, spare: usize, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+        let mut map = HeaderMap::try_with_capacity(self.count.saturating_add(spare)).unwrap_or_default();
+        for (name, value) in self.iter() {
+            // What does not fit did not come out of a map: there is no such field.
+            if keep(&name) && map.try_append(name, value).is_err() {
+                break;
+            }
+        }
+        map
+    }
+
+    fn value(&self, bytes: &[u8]) -> Option<HeaderValue> {
+        HeaderValue::from_maybe_shared(self.blob.slice_ref(bytes)).ok()
+    }
+
+    fn lines(&self) -> Lines<'_> {
+        Lines { rest: &self.blob }
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+fn code(name: &HeaderName) -> Option<u8> {
+    KNOWN.iter().position(|known| known == name).and_then(|index| u8::try_from(index + 1).ok())
+}
+
+fn length_size(length: usize) -> usize {
+    if length < usize::from(LONG) { 1 } else { 5 }
+}
+
+/// A field line is far shorter than 4 GiB: the limit of a head is in kilobytes.
+fn put(blob: &mut BytesMut, bytes: &[u8]) {
+    match u8::try_from(bytes.len()) {
+        Ok(length) if length < LONG => blob.put_u8(length),
+        _ => {
+            blob.put_u8(LONG);
+            blob.put_u32_le(bytes.len() as u32);
+        }
+    }
+    blob.put_slice(bytes);
+}
+
+/// A name as it stands in the blob.
+#[derive(Clone, Copy)]
+enum Name<'a> {
+    Known(u8),
+    Spelled(&'a [u8]),
+}
+
+impl Name<'_> {
+    fn to_name(self) -> Option<HeaderName> {
+        match self {
+            Self::Known(code) => KNOWN.get(usize::from(code).checked_sub(1)?).cloned(),
+            Self::Spelled(name) => HeaderName::from_lowercase(name).ok(),
+        }
+    }
+
+    fn is(self, name: &HeaderName, sought: Option<u8>) -> bool {
+        match self {
+            Self::Known(code) => sought == Some(code),
+            Self::Spelled(spelled) => sought.is_none() && spelled == name.as_str().as_bytes(),
+        }
+    }
+}
+
+struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Lines<'a> {
+    fn take(&mut self) -> Option<&'a [u8]> {
+        let (&first, rest) = self.rest.split_first()?;
+        let (length, rest) = if first == LONG {
+            let (bytes, rest) = rest.split_first_chunk::<4>()?;
+            (u32::from_le_bytes(*bytes) as usize, rest)
+        } else {
+            (usize::from(first), rest)
+        };
+        let (taken, rest) = rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (Name<'a>, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (&code, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        let name = if code == 0 { Name::Spelled(self.take()?) } else { Name::Known(code) };
+        Some((name, self.take()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testing::headers;
+
+    #[test]
+    fn fields_come_back_in_order_with_repeats_and_empty_values() {
+        let long = "x".repeat(70_000);
+        let map = headers(&[
+            ("cache-control", "max-age=1"),
+            ("set-cookie", "a=b"),
+            ("x-empty", ""),
+            ("set-cookie", "c=d"),
+            ("x-long", &long),
+            (&"y".repeat(300), "z"),
+        ]);
+        let fields = Fields::from_map(&map, |_| true);
+        assert_eq!(fields.to_map(0), map);
+        assert_eq!(fields.len(), 6);
+        assert!(fields.weight() < 70_000 + 400);
+        let cookies: Vec<_> = fields.get_all(&header::SET_COOKIE).collect();
+        assert_eq!(cookies, ["a=b", "c=d"]);
+        assert_eq!(fields.get(&HeaderName::from_static("x-empty")).unwrap(), "");
+        assert_eq!(fields.get(&HeaderName::from_static("x-none")), None);
+        assert_eq!(fields.get(&header::ETAG), None);
+    }
+
+    #[test]
+    fn a_filter_keeps_what_it_takes() {
+        let map = headers(&[("etag", "\"a\""), ("x-a", "1"), ("x-b", "2")]);
+        let fields = Fields::from_map(&map, |name| name != "x-a");
+        assert_eq!(fields.to_map(4), headers(&[("etag", "\"a\""), ("x-b", "2")]));
+        assert!(!fields.contains(&HeaderName::from_static("x-a")));
+    }
+
+    #[test]
+    fn a_small_head_weighs_little_more_than_its_values() {
+        let map = headers(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("etag", "\"abc\""), ("vary", "accept-encoding")]);
+        let values: usize = map.values().map(HeaderValue::len).sum();
+        assert_eq!(Fields::from_map(&map, |_| true).weight(), values + 3 * 2);
+    }
+
+    #[test]
+    fn no_known_name_stands_twice() {
+        for (index, name) in KNOWN.iter().enumerate() {
+            assert_eq!(code(name), Some(index as u8 + 1), "{name}");
+        }
+    }
+}

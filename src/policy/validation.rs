@@ -1,0 +1,145 @@
+//! Validation at the origin: the condition that goes out, and what comes back. RFC 9111 sections 4.3.1 and
+//! 4.3.3.
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::request::MethodKind;
+use super::{Asked, Candidate, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
+use super::{freshen, partial, stale, storable};
+use crate::field::etag::{is_strong, strong_match, weak_match};
+
+/// The entity tag of a stored response, as it was received.
+pub(crate) fn entity_tag(head: &StoredHead) -> Option<&[u8]> {
+    head.fields.bytes(&header::ETAG).filter(|tag| !tag.is_empty())
+}
+
+/// Whether a stored response can be validated: with an entity tag or Last-Modified, and a 2xx. Of another
+/// status a 304 would say nothing: "a server MUST ignore all received preconditions if its response ... would
+/// have been a status code other than a 2xx", so a 304 would be about what has taken its place since.
+pub fn has_validator(head: &StoredHead) -> bool {
+    head.status.is_success() && (entity_tag(head).is_some() || head.fields.contains(&header::LAST_MODIFIED))
+}
+
+/// Makes outgoing fields ask whether `stored` is still the one: the client's conditions are replaced by ours,
+/// "using the entity tag(s) and/or Last-Modified" as they were received. A range goes too, unless only a part
+/// is stored: the answer to it is made from the validated response. Without a validator nothing is asked.
+pub fn conditional(headers: &mut HeaderMap, stored: &StoredHead) {
+    for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE] {
+        headers.remove(name);
+    }
+    if stored.is_complete() {
+        headers.remove(header::RANGE);
+        headers.remove(header::IF_RANGE);
+    }
+    if !has_validator(stored) {
+        return;
+    }
+    for (condition, validator) in
+        [(header::IF_NONE_MATCH, header::ETAG), (header::IF_MODIFIED_SINCE, header::LAST_MODIFIED)]
+    {
+        if let Some(value) = stored.fields.get(&validator).filter(|value| !value.is_empty()) {
+            // A map that takes no more holds more fields than any origin reads.
+            drop(headers.try_insert(condition, value));
+        }
+    }
+}
+
+/// Which of the candidates a 304 to [`Plan::Fetch`](super::Plan::Fetch)'s `etags` names. RFC 9111 section
+/// 4.3.4. Without an entity tag in it, the only one that was offered.
+pub fn variant_by_etag<C: Candidate>(candidates: &[C], reply: &HeaderMap) -> Option<usize> {
+    let offered = || {
+        candidates.iter().enumerate().filter_map(|(index, candidate)| {
+            let head = candidate.head();
+            let tag = entity_tag(head).filter(|_| head.is_complete() && head.status.is_success())?;
+            (!candidate.marked_stale()).then_some((index, tag))
+        })
+    };
+    let Some(named) = reply.get(header::ETAG) else {
+        let mut all = offered();
+        return match (all.next(), all.next()) {
+            (Some((only, _)), None) => Some(only),
+            _ => None,
+        };
+    };
+    let named = named.as_bytes();
+    let exact = offered().find(|(_, tag)| strong_match(tag, named));
+    exact.or_else(|| offered().find(|(_, tag)| weak_match(tag, named))).map(|(index, _)| index)
+}
+
+/// What to do with a response head from the origin. `facts` are the client's request.
+pub fn verdict(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Verdict {
+    match (reply.status, asked) {
+        (StatusCode::NOT_MODIFIED, asked) => not_modified(facts, asked, reply, terms),
+        (StatusCode::PARTIAL_CONTENT, asked) => part(facts, asked, reply, terms),
+        // The rest can't be had; the whole perhaps can.
+        (StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED, Asked::Rest(_)) => Verdict::Refetch,
+        (status, Asked::Validation(stored)) => {
+            match stale::stale_on_status(facts, stored, status, terms) {
+                Some(reason) => Verdict::ServeStale(reason),
+                None => full(facts, reply, terms),
+            }
+        }
+        (_, Asked::Plain | Asked::Variants | Asked::Rest(_)) => full(facts, reply, terms),
+    }
+}
+
+fn full(facts: &RequestFacts<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Verdict {
+    match storable::head_to_store(facts, reply, terms) {
+        Ok(head) => Verdict::Store(head),
+        Err(reason) => Verdict::PassThrough(reason),
+    }
+}
+
+fn not_modified(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Verdict {
+    match asked {
+        Asked::Validation(stored) if reply.framing_ok && names(stored, reply.headers) => {
+            freshen::not_modified(facts, stored, reply, terms)
+        }
+        Asked::Validation(_) | Asked::Variants | Asked::Rest(_) => Verdict::Refetch,
+        Asked::Plain if facts.has_conditions() => Verdict::PassThrough(Reason::NotModified),
+        Asked::Plain => Verdict::Refuse(Reason::Unasked),
+    }
+}
+
+/// Whether a 304 is about this stored response. "If the new response contains one or more strong validators
+/// ... none of the stored responses contains at least one of the same strong validators, then the cache MUST
+/// NOT use the new response to update any stored responses."
+fn names(stored: &StoredHead, reply: &HeaderMap) -> bool {
+    if !has_validator(stored) {
+        return false;
+    }
+    let last_modified = |same: bool| match reply.get(header::LAST_MODIFIED) {
+        Some(named) => stored.fields.bytes(&header::LAST_MODIFIED) == Some(named.as_bytes()),
+        None => same,
+    };
+    match (entity_tag(stored), reply.get(header::ETAG)) {
+        // Marked as weak on one side only (a compressing origin does so), it is still the one that we named.
+        (Some(stored), Some(named)) => weak_match(stored, named.as_bytes()),
+        (Some(_), None) => true,
+        (None, Some(named)) => last_modified(!is_strong(named.as_bytes())),
+        (None, None) => last_modified(true),
+    }
+}
+
+fn part(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Verdict {
+    let sent_range = match asked {
+        Asked::Plain => facts.range.is_some(),
+        Asked::Validation(stored) => facts.range.is_some() && !stored.is_complete(),
+        Asked::Rest(_) => true,
+        Asked::Variants => false,
+    };
+    // HEAD and unknown methods: whatever it means, it goes to who asked.
+    if !sent_range && facts.kind == MethodKind::Get {
+        return Verdict::Refuse(Reason::Unasked);
+    }
+    let judged = storable::head_to_store(facts, reply, terms);
+    match (asked, judged) {
+        (Asked::Rest(stored), Ok(head)) => {
+            let completes = partial::combine(stored, &head, terms).is_some_and(|both| both.head.is_complete());
+            if completes { Verdict::Combine(head) } else { Verdict::Refetch }
+        }
+        (Asked::Rest(_), Err(_)) => Verdict::Refetch,
+        (_, Ok(head)) => Verdict::Store(head),
+        (_, Err(reason)) => Verdict::PassThrough(reason),
+    }
+}
