@@ -1,6 +1,8 @@
 //! Larder: a caching forward proxy that says why.
 pub mod access;
+pub mod body;
 pub mod clock;
 pub mod field;
 pub mod policy;
 pub mod shutdown;
+pub mod store;

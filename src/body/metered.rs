@@ -1,0 +1,164 @@
+//! A body that tells, once, how much of it was sent.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::{Body, Error};
+use crate::clock::Stopwatch;
+
+/// How a body ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Bytes of content that were handed to the connection.
+    pub bytes: u64,
+    /// Whether that was all of it. False when the body failed, or whoever sent it gave up.
+    pub complete: bool,
+    /// When the first byte was handed on, if one was. [`Stopwatch::started`] is that instant.
+    pub first_byte: Option<Stopwatch>,
+    /// Why the body broke off, if it failed.
+    pub error: Option<Error>,
+}
+
+/// Counts a body's bytes and calls `done` once: at the body's end, or when it is dropped before.
+pub struct Metered<F: FnOnce(Ended) = Box<dyn FnOnce(Ended) + Send>> {
+    body: Body,
+    ended: Ended,
+    done: Option<F>,
+}
+
+// `F` is never pinned.
+impl<F: FnOnce(Ended)> Unpin for Metered<F> {}
+
+impl<F: FnOnce(Ended)> Metered<F> {
+    /// `body`, counted. A body without bytes ends when it is dropped, which is when its head was handed on.
+    pub fn new(body: impl Into<Body>, done: F) -> Self {
+        let ended = Ended { bytes: 0, complete: false, first_byte: None, error: None };
+        Self { body: body.into(), ended, done: Some(done) }
+    }
+
+    /// The body that is counted.
+    pub fn get_ref(&self) -> &Body {
+        &self.body
+    }
+
+    fn end(&mut self, complete: bool) {
+        if let Some(done) = self.done.take() {
+            self.ended.complete = complete;
+            done(self.ended.clone());
+        }
+    }
+}
+
+impl<F: FnOnce(Ended)> http_body::Body for Metered<F> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => this.end(true),
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(bytes) = frame.data_ref() {
+                    this.ended.first_byte.get_or_insert_with(Stopwatch::start);
+                    this.ended.bytes += bytes.len() as u64;
+                }
+                // hyper does not ask again after the last frame.
+                if this.body.is_end_stream() {
+                    this.end(true);
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.ended.error = Some(error.clone());
+                this.end(false);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<F: FnOnce(Ended)> Drop for Metered<F> {
+    fn drop(&mut self) {
+        // With a Content-Length, hyper stops at the last byte, whether or not the body knows that it is.
+        let complete = self.body.is_end_stream() || self.body.exact_length() == Some(0);
+        self.end(complete);
+    }
+}
+
+impl<F: FnOnce(Ended)> std::fmt::Debug for Metered<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metered")
+            .field("body", &self.body)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::field::status::ProxyError;
+    use std::sync::mpsc;
+
+    // Reads `frames` frames of `body`, then drops it.
+    #[track_caller]
+    fn check(body: Body, frames: usize, bytes: u64, complete: bool, failed: bool) {
+        let (sender, ended) = mpsc::channel();
+        let mut metered = Metered::new(body, move |end| sender.send(end).unwrap());
+        let waker = std::task::Waker::noop();
+        for _ in 0..frames {
+            let _frame = Pin::new(&mut metered).poll_frame(&mut Context::from_waker(waker));
+        }
+        drop(metered);
+        let end: Ended = ended.try_recv().expect("called once");
+        assert_eq!((end.bytes, end.complete, end.error.is_some()), (bytes, complete, failed));
+        assert_eq!(end.first_byte.is_some(), bytes > 0);
+        assert!(ended.try_recv().is_err(), "called more than once");
+    }
+
+    #[test]
+    fn a_body_is_complete_when_its_last_byte_was_handed_on() {
+        let stored =
+            || super::super::StoredBody::new(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"de")]);
+        check(Body::Empty, 0, 0, true, false);
+        check(Body::full("abc"), 0, 0, false, false);
+        check(Body::full("abc"), 1, 3, true, false);
+        check(stored().into(), 1, 3, false, false);
+        check(stored().into(), 2, 5, true, false);
+        check(stored().into(), 3, 5, true, false);
+    }
+
+    #[test]
+    fn a_body_that_fails_is_not_complete() {
+        let frames = Broken(Some(Bytes::from_static(b"abc")));
+        check(Body::boxed(frames), 2, 3, false, true);
+    }
+
+    // One frame, then an error.
+    struct Broken(Option<Bytes>);
+
+    impl http_body::Body for Broken {
+        type Data = Bytes;
+        type Error = Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+            let error = || Error::new(ProxyError::HttpResponseIncomplete, "cut");
+            Poll::Ready(Some(self.0.take().map(Frame::data).ok_or_else(error)))
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The memory tier: moka, by weight.
+//!
+//! moka drops what it has removed when its epoch collector comes to it: with busy writers that is ten times
+//! the capacity later. So what it holds is a [`Slot`] that its eviction listener empties: the responses go at
+//! once, and only the empty slot waits.
+//!
+//! moka's `TinyLFU` alone turns most newcomers away from a full cache: what is asked for the second time is
+//! not there. So newcomers lie in a cache of their own first, least recently used out, and what goes from
+//! there is offered to the rest, whose sketch has counted meanwhile how often it was asked for. This is
+//! W-TinyLFU with a large window. `tests/benches/eviction.rs` measures it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::notification::RemovalCause;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use parking_lot::Mutex;
+
+use super::Eviction;
+use super::index::Candidates;
+use super::key::{CacheKey, Prehashed};
+
+/// moka weighs in u32. In units of 64 bytes that is 256 GiB for one key, and rounding costs a small response
+/// 3 % at most.
+const UNIT: u64 = 64;
+/// One part of so many is the newcomers'. A quarter holds two responses of the default largest size; less
+/// loses large ones among small, more loses what is asked for now and then (see the table).
+const NEWCOMERS: u64 = 4;
+
+type Slots = Cache<CacheKey, Arc<Slot>, Prehashed>;
+
+pub(super) struct Memory {
+    rest: Slots,
+    newcomers: Option<Slots>,
+    capacity: u64,
+    counters: Arc<Counters>,
+}
+
+// What lies under a key. Immutable, until it is emptied.
+struct Slot {
+    candidates: Mutex<Option<Candidates>>,
+    responses: u64,
+    weight: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    responses: AtomicU64,
+    bytes: AtomicU64,
+    evicted: AtomicU64,
+}
+
+/// What is held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) responses: u64,
+    pub(super) bytes: u64,
+    pub(super) evicted: u64,
+}
+
+impl Memory {
+    pub(super) fn new(capacity: u64, policy: Eviction) -> Self {
+        let counters = Arc::new(Counters::default());
+        match policy {
+            Eviction::Lru => {
+                let listener = Arc::clone(&counters);
+                let gone = move |_, slot: Arc<Slot>, cause| listener.gone(&slot, cause);
+                let rest = slots(capacity, EvictionPolicy::lru(), gone);
+                Self { rest, newcomers: None, capacity, counters }
+            }
+            Eviction::TinyLfu => {
+                let share = capacity / NEWCOMERS;
+                let listener = Arc::clone(&counters);
+                let gone = move |_, slot: Arc<Slot>, cause| listener.gone(&slot, cause);
+                let rest = slots(capacity - share, EvictionPolicy::tiny_lfu(), gone);
+                let (listener, offered) = (Arc::clone(&counters), rest.clone());
+                let offer = move |key: Arc<CacheKey>, slot: Arc<Slot>, cause| {
+                    if cause == RemovalCause::Size && slot.candidates.lock().is_some() {
+                        offered.insert(CacheKey::clone(&key), slot);
+                    } else {
+                        listener.gone(&slot, cause);
+                    }
+                };
+                let newcomers = Some(slots(share, EvictionPolicy::lru(), offer));
+                Self { rest, newcomers, capacity, counters }
+            }
+        }
+    }
+
+    /// Bytes that may be stored.
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    pub(super) fn get(&self, key: &CacheKey) -> Candidates {
+        // A slot that was emptied between the look-up and here has been replaced, or its key removed: look
+        // again. Whoever loses that race three times in a row gets a miss.
+        for _ in 0..3 {
+            // The rest first: it counts how often what is not there (yet) was asked for.
+            let slot = self.rest.get(key).or_else(|| self.newcomers.as_ref()?.get(key));
+            match slot {
+                Some(slot) => {
+                    if let Some(candidates) = slot.candidates.lock().clone() {
+                        return candidates;
+                    }
+                }
+                // Unless it went over while this looked.
+                None if self.newcomers.is_none() || !self.rest.contains_key(key) => break,
+                None => {}
+            }
+        }
+        Candidates::default()
+    }
+
+    /// Puts what lies under a key, `weight` bytes of it; false if it was not kept. To be called by one writer
+    /// of the key at a time.
+    pub(super) fn put(&self, key: &CacheKey, candidates: Candidates, weight: u64) -> bool {
+        if candidates.is_empty() {
+            self.remove(key);
+            return true;
+        }
+        let responses = candidates.len() as u64;
+        self.counters.responses.fetch_add(responses, Ordering::Relaxed);
+        self.counters.bytes.fetch_add(weight, Ordering::Relaxed);
+        let slot = Arc::new(Slot { candidates: Mutex::new(Some(candidates)), responses, weight });
+        let Some(newcomers) = &self.newcomers else {
+            self.rest.insert(key.clone(), slot);
+            return true;
+        };
+        if self.rest.contains_key(key) {
+            self.rest.insert(key.clone(), slot);
+            return true;
+        }
+        newcomers.insert(key.clone(), slot);
+        // What lay among the newcomers may have gone over to the rest meanwhile.
+        self.rest.invalidate(key);
+        if weight.div_ceil(UNIT) <= newcomers.policy().max_capacity().unwrap_or(u64::MAX) {
+            return true;
+        }
+        // Too large for the newcomers' share: it goes over at once, and may be turned away there.
+        self.settle();
+        self.rest.contains_key(key)
+    }
+
+    /// Removes what lies under a key; gives how many responses that were.
+    pub(super) fn remove(&self, key: &CacheKey) -> usize {
+        let count = self.get(key).len();
+        if let Some(newcomers) = &self.newcomers {
+            // Something on its way from the newcomers to the rest lies in neither. While it is, moka holds
+            // the key's lock, which an insertion waits for, but not the invalidation of what is not there.
+            newcomers.insert(key.clone(), Arc::new(Slot::EMPTY));
+            newcomers.invalidate(key);
+        }
+        self.rest.invalidate(key);
+        count
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (CacheKey, Candidates)> + '_ {
+        self.rest.iter().chain(self.newcomers.iter().flatten()).filter_map(|(key, slot)| {
+            let candidates = slot.candidates.lock().clone()?;
+            Some((CacheKey::clone(&key), candidates))
+        })
+    }
+
+    /// Removes what is too much, now.
+    pub(super) fn settle(&self) {
+        if let Some(newcomers) = &self.newcomers {
+            newcomers.run_pending_tasks();
+        }
+        self.rest.run_pending_tasks();
+    }
+
+    pub(super) fn held(&self) -> Held {
+        Held {
+            responses: self.counters.responses.load(Ordering::Relaxed),
+            bytes: self.counters.bytes.load(Ordering::Relaxed),
+            evicted: self.counters.evicted.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Slot {
+    const EMPTY: Self = Self { candidates: Mutex::new(None), responses: 0, weight: 0 };
+}
+
+fn slots(
+    capacity: u64,
+    policy: EvictionPolicy,
+    listener: impl Fn(Arc<CacheKey>, Arc<Slot>, RemovalCause) + Send + Sync + 'static,
+) -> Slots {
+    Cache::builder()
+        .max_capacity(capacity / UNIT)
+        .weigher(|_, slot: &Arc<Slot>| u32::try_from(slot.weight.div_ceil(UNIT)).unwrap_or(u32::MAX))
+        .eviction_policy(policy)
+        .eviction_listener(listener)
+        .build_with_hasher(Prehashed::default())
+}
+
+impl Counters {
+    fn gone(&self, slot: &Slot, cause: RemovalCause) {
+        let Some(candidates) = slot.candidates.lock().take() else { return };
+        self.responses.fetch_sub(slot.responses, Ordering::Relaxed);
+        self.bytes.fetch_sub(slot.weight, Ordering::Relaxed);
+        if cause == RemovalCause::Size {
+            self.evicted.fetch_add(slot.responses, Ordering::Relaxed);
+        }
+        // After the lock is left: this may free much.
+        drop(candidates);
+    }
+}

@@ -1,0 +1,400 @@
+//! Where stored responses are kept: in memory, bounded by bytes.
+//!
+//! What lies under a key are *variants*: stored responses of one target that differ in the fields Vary names.
+//! The store knows nothing of freshness: a stale response is a validator and a fallback, and stays until room
+//! is needed or an invalidation removes it.
+//!
+//! # The bound
+//! `capacity` bounds everything that the store keeps alive: one [`Budget`] counts what is stored, what is
+//! being filled, and what was evicted while somebody still reads it. Stored responses together get seven
+//! eighths of it; the last one is for bodies on their way in and out. When it is used up, a response passes
+//! through without being stored; nothing ever waits for room.
+//!
+//! # Generations
+//! A fetch remembers the [`Generation`] of its key from before it asked the origin. An invalidation, a purge
+//! and a clear move it, and what was fetched under an older one is not stored: it may be what the
+//! invalidation was about. RFC 9111 section 4.4.
+
+mod capacity;
+mod fill;
+mod generation;
+mod index;
+mod key;
+mod memory;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::body::{self, Budget, Reservation};
+use crate::policy::{Reason, StoredHead};
+
+pub use capacity::{default_capacity, usable_memory};
+pub use fill::Fill;
+pub use generation::Generation;
+pub use index::{Candidates, StoredResponse};
+pub use key::CacheKey;
+
+use generation::Generations;
+use memory::Memory;
+
+/// The store's figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// `cache.memory`: bytes, all counted: bodies, heads, keys, overhead, fills in flight, evicted bodies still being read. Default 25 % of what the process may use.
+    pub capacity: u64,
+    /// `cache.policy`.
+    pub policy: Eviction,
+    /// `cache.max_object`: bytes. Default an eighth of the capacity, at most 64 MiB.
+    pub max_object: u64,
+    /// `cache.max_object_unknown_length`: bytes; default three quarters of `max_object`.
+    pub max_object_unknown_length: u64,
+    /// `cache.variants`: stored responses for one key. Default 64.
+    pub variants: usize,
+}
+
+impl Options {
+    /// The defaults that go with a capacity, in bytes.
+    pub fn of_capacity(capacity: u64) -> Self {
+        let max_object = (capacity / 8).min(64 << 20);
+        Self {
+            capacity,
+            policy: Eviction::default(),
+            max_object,
+            max_object_unknown_length: max_object / 4 * 3,
+            variants: 64,
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::of_capacity(default_capacity())
+    }
+}
+
+/// Who goes first when the store is full.
+///
+/// Hits in percent, by `cargo bench --bench eviction`: a hot set under a scan; what is asked for again soon;
+/// small objects, and large ones among them; CI jobs whose packages take 0.6, 0.9 and 1.5 times the capacity.
+///
+/// | | hot set | again | small | large | CI 0.6 | CI 0.9 | CI 1.5 |
+/// |---|---|---|---|---|---|---|---|
+/// | LRU (`lru`) | 43.8 | 100 | 71.4 | 99.7 | 98.9 | 98.9 | 0.0 |
+/// | TinyLFU alone | 94.0 | 19.2 | 81.9 | 0.0 | 98.9 | 79.6 | 48.0 |
+/// | two segments by size, TinyLFU each | 63.9 | 20.7 | 68.4 | 99.7 | 59.1 | 41.6 | 25.7 |
+/// | a quarter for newcomers, then TinyLFU (`tinylfu`) | 92.3 | 100 | 75.4 | 61.0 | 98.9 | 59.1 | 40.6 |
+///
+/// The last one is the default: it is the only one without a load that it fails at. LRU is better where all
+/// that is asked for nearly fits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eviction {
+    /// What was used least recently.
+    Lru,
+    /// What was used least often, after a time as a newcomer.
+    #[default]
+    TinyLfu,
+}
+
+/// The store. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+pub(crate) struct Inner {
+    budget: Budget,
+    memory: Memory,
+    generations: Generations,
+    figures: ArcSwap<Figures>,
+    // Held while the variants of a key are read and replaced, so that no two writers lose each other's.
+    locks: Box<[Mutex<()>]>,
+    filling: AtomicUsize,
+    stored: AtomicU64,
+    too_large: AtomicU64,
+    no_room: AtomicU64,
+    superseded: AtomicU64,
+}
+
+// What a reload may change.
+struct Figures {
+    max_object: u64,
+    max_object_unknown_length: u64,
+    variants: usize,
+    body: body::Options,
+}
+
+/// What the store holds and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Stored responses.
+    pub entries: u64,
+    /// Bytes in use: stored, being filled, and evicted but still read.
+    pub bytes: u64,
+    /// Of these, bytes of stored responses.
+    pub stored_bytes: u64,
+    /// Bytes that may be in use.
+    pub capacity: u64,
+    /// Responses that are being stored now.
+    pub filling: u64,
+    /// Responses stored since the start, updates by a 304 among them.
+    pub stored: u64,
+    /// Stored responses that had to go for want of room, since the start.
+    pub evicted: u64,
+    /// Responses not stored because of their size, since the start.
+    pub too_large: u64,
+    /// Responses not stored because no room could be reserved, since the start.
+    pub no_room: u64,
+    /// Responses not stored because an invalidation overtook them, since the start.
+    pub superseded: u64,
+}
+
+impl Store {
+    /// An empty store. `body` are the figures of the bodies that are filled.
+    pub fn new(options: &Options, body: &body::Options) -> Self {
+        let locks = std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
+        Self(Arc::new(Inner {
+            budget: Budget::new(options.capacity),
+            memory: Memory::new(options.capacity - options.capacity / 8, options.policy),
+            generations: Generations::new(),
+            figures: ArcSwap::from_pointee(Figures::of(options, body)),
+            locks,
+            filling: AtomicUsize::new(0),
+            stored: AtomicU64::new(0),
+            too_large: AtomicU64::new(0),
+            no_room: AtomicU64::new(0),
+            superseded: AtomicU64::new(0),
+        }))
+    }
+
+    /// Takes over the figures that may change while running: all but `capacity` and `policy`.
+    pub fn reconfigure(&self, options: &Options, body: &body::Options) {
+        self.0.figures.store(Arc::new(Figures::of(options, body)));
+    }
+
+    /// The stored responses of this key, the newest first. The hit path: one look-up and counted references.
+    pub fn candidates(&self, key: &CacheKey) -> Candidates {
+        self.0.memory.get(key)
+    }
+
+    /// To be asked before the origin is.
+    pub fn generation(&self, key: &CacheKey) -> Generation {
+        self.0.generations.of(key)
+    }
+
+    /// Whether nothing has moved the key's generation since.
+    pub fn is_current(&self, key: &CacheKey, generation: Generation) -> bool {
+        self.generation(key) == generation
+    }
+
+    /// Room for a response that is about to be received, `length` bytes of body if that is known. The errors
+    /// are [`Reason::TooLarge`], [`Reason::NoRoom`] and [`Reason::Superseded`]: it can't be stored.
+    pub fn fill(
+        &self,
+        key: &CacheKey,
+        generation: Generation,
+        head: StoredHead,
+        length: Option<u64>,
+    ) -> Result<Fill, Reason> {
+        Fill::begin(&self.0, key, generation, head, length).map_err(|reason| self.0.refused(reason))
+    }
+
+    /// Replaces `old` by a response of the same body under another head: what a 304, or a HEAD response,
+    /// makes of it. `None` when it could not be stored; `old` then remains, unless it was superseded.
+    pub fn freshen(
+        &self,
+        key: &CacheKey,
+        generation: Generation,
+        old: &Arc<StoredResponse>,
+        head: StoredHead,
+    ) -> Option<Arc<StoredResponse>> {
+        let response = StoredResponse::new(head, old.body.clone());
+        self.0.keep(key, generation, response, Some(old)).map_err(|reason| self.0.refused(reason)).ok()
+    }
+
+    /// Stores a response that is already there, such as one that was put together from parts.
+    pub fn insert(
+        &self,
+        key: &CacheKey,
+        generation: Generation,
+        response: StoredResponse,
+    ) -> Result<Arc<StoredResponse>, Reason> {
+        let limit = self.0.figures.load().max_object;
+        if response.body.len() > limit {
+            return Err(self.0.refused(Reason::TooLarge));
+        }
+        self.0.keep(key, generation, response, None).map_err(|reason| self.0.refused(reason))
+    }
+
+    /// Removes one stored response; false if it is no longer there. The generation stays.
+    pub fn remove(&self, key: &CacheKey, response: &Arc<StoredResponse>) -> bool {
+        let _held = self.0.lock(key);
+        let before = self.0.memory.get(key);
+        let after = before.without(response);
+        if after.len() == before.len() {
+            return false;
+        }
+        let weight = after.weight(key);
+        self.0.memory.put(key, after, weight);
+        true
+    }
+
+    /// Removes all stored responses of a key and moves its generation, so that what is being fetched is not
+    /// stored either. Gives how many there were. RFC 9111 section 4.4.
+    pub fn invalidate(&self, key: &CacheKey) -> usize {
+        let _held = self.0.lock(key);
+        self.0.generations.advance(key);
+        self.0.memory.remove(key)
+    }
+
+    /// Removes everything, and stores nothing that is being fetched. Gives how many there were.
+    pub fn clear(&self) -> usize {
+        self.purge(|_| true, false)
+    }
+
+    /// Removes the stored responses whose key's text `matches`, and gives how many these are. What is being
+    /// fetched, under whatever key, is not stored: it can't be told which of it matches. A dry run only counts.
+    pub fn purge(&self, matches: impl Fn(&str) -> bool, dry_run: bool) -> usize {
+        if !dry_run {
+            self.0.generations.advance_all();
+        }
+        let mut count = 0;
+        for (key, candidates) in self.0.memory.iter() {
+            if matches(key.as_str()) {
+                count += if dry_run { candidates.len() } else { self.invalidate(&key) };
+            }
+        }
+        count
+    }
+
+    /// All keys with their stored responses, in no order. Meant for people who ask, not for every request.
+    pub fn iter(&self) -> impl Iterator<Item = (CacheKey, Candidates)> + '_ {
+        self.0.memory.iter()
+    }
+
+    /// Lets nothing be stored that is on its way now: what it was fetched under no longer holds.
+    pub fn supersede(&self) {
+        self.0.generations.advance_all();
+    }
+
+    /// What the store holds and has done.
+    pub fn stats(&self) -> Stats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let held = self.0.memory.held();
+        Stats {
+            entries: held.responses,
+            bytes: self.0.budget.used(),
+            stored_bytes: held.bytes,
+            capacity: self.0.budget.limit(),
+            filling: self.0.filling.load(Ordering::Relaxed) as u64,
+            stored: of(&self.0.stored),
+            evicted: held.evicted,
+            too_large: of(&self.0.too_large),
+            no_room: of(&self.0.no_room),
+            superseded: of(&self.0.superseded),
+        }
+    }
+
+    /// Does now what is done in the background otherwise: for tests that count what is stored.
+    pub fn settle(&self) {
+        self.0.memory.settle();
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.stats().fmt(f)
+    }
+}
+
+impl Figures {
+    fn of(options: &Options, body: &body::Options) -> Self {
+        Self {
+            // A larger one would evict all others, and then itself.
+            max_object: options.max_object.min(options.capacity / 2),
+            max_object_unknown_length: options.max_object_unknown_length.min(options.capacity / 2),
+            variants: options.variants.max(1),
+            body: body.clone(),
+        }
+    }
+}
+
+/// Enough that two of the machine's cores seldom meet; a lock is held for about a microsecond.
+const LOCKS: usize = 64;
+
+impl Inner {
+    fn lock(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
+        self.locks[key.hash64() as usize % LOCKS].lock()
+    }
+
+    // Room in the ledger. moka removes what is too much only now and then: when there is none, it is made to.
+    fn reserve(&self, bytes: u64) -> Result<Reservation, Reason> {
+        self.retry(|| self.budget.reserve(bytes)).ok_or(Reason::NoRoom)
+    }
+
+    fn retry<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        attempt().or_else(|| {
+            self.memory.settle();
+            attempt()
+        })
+    }
+
+    // Pays for the head, then stores.
+    fn keep(
+        &self,
+        key: &CacheKey,
+        generation: Generation,
+        mut response: StoredResponse,
+        replaces: Option<&Arc<StoredResponse>>,
+    ) -> Result<Arc<StoredResponse>, Reason> {
+        response.account = Some(self.reserve(response.weight(key) - response.body.len())?);
+        self.commit(key, generation, response, replaces)
+    }
+
+    // Stores a response that is paid for, unless its generation has passed.
+    fn commit(
+        &self,
+        key: &CacheKey,
+        generation: Generation,
+        response: StoredResponse,
+        replaces: Option<&Arc<StoredResponse>>,
+    ) -> Result<Arc<StoredResponse>, Reason> {
+        let response = Arc::new(response);
+        let _held = self.lock(key);
+        if self.generations.of(key) != generation {
+            return Err(Reason::Superseded);
+        }
+        let variants = self.figures.load().variants;
+        let most = self.memory.capacity() / 2;
+        let (candidates, weight) =
+            self.memory.get(key).with(key, Arc::clone(&response), replaces, variants, most);
+        let kept = self.memory.put(key, candidates, weight);
+        // An invalidation holds the lock, a purge moves the generation before it looks for what to remove:
+        // either it sees what was put, or this sees the generation.
+        if self.generations.of(key) != generation {
+            self.memory.remove(key);
+            return Err(Reason::Superseded);
+        }
+        if !kept {
+            return Err(Reason::NoRoom);
+        }
+        self.stored.fetch_add(1, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    // Counts why a response is not stored.
+    fn refused(&self, reason: Reason) -> Reason {
+        let counter = match reason {
+            Reason::TooLarge => &self.too_large,
+            Reason::Superseded => &self.superseded,
+            Reason::NoRoom => &self.no_room,
+            // Not the store's reasons: the origin's faults, counted by the records of the exchanges.
+            _ => return reason,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        reason
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,456 @@
+//! The store as its users see it.
+
+use std::sync::atomic::AtomicBool;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::body::{Gone, Reader, StoredBody};
+use crate::field::target::Target;
+use crate::policy::testing::World;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+fn store(capacity: u64) -> Store {
+    Store::new(&Options::of_capacity(capacity), &body::Options::default())
+}
+
+fn key(path: &str) -> CacheKey {
+    CacheKey::of(&Target::absolute(&format!("http://example.com/{path}").parse().unwrap()).unwrap(), None)
+}
+
+/// The head of a variant.
+fn head(variant: &str) -> StoredHead {
+    World::default().stored(
+        &[("accept", variant)],
+        200,
+        &[("cache-control", "max-age=60"), ("vary", "accept")],
+    )
+}
+
+fn content(length: u64) -> Bytes {
+    vec![b'x'; length as usize].into()
+}
+
+/// Pushes; waits for nobody.
+fn push(fill: &mut Fill, frame: Bytes) -> Result<(), Gone> {
+    let push = std::pin::pin!(fill.push(frame));
+    match push.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(pushed) => pushed,
+        std::task::Poll::Pending => Ok(()),
+    }
+}
+
+/// Stores a body of that length in one frame.
+fn put(store: &Store, path: &str, variant: &str, length: u64) -> Result<Arc<StoredResponse>, Reason> {
+    let key = key(path);
+    let mut fill = store.fill(&key, store.generation(&key), head(variant), Some(length))?;
+    push(&mut fill, content(length)).unwrap();
+    fill.finish(None)
+}
+
+fn read(reader: Reader) -> Result<Bytes, body::Error> {
+    let collect = std::pin::pin!(reader.collect());
+    match collect.poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(body) => body.map(http_body_util::Collected::to_bytes),
+        std::task::Poll::Pending => panic!("the body has no end"),
+    }
+}
+
+#[test]
+fn what_was_filled_is_found_under_its_key() {
+    let store = store(MIB);
+    assert!(store.candidates(&key("a")).is_empty());
+    let stored = put(&store, "a", "text/html", 1000).unwrap();
+    assert!(store.candidates(&key("b")).is_empty());
+    let candidates = store.candidates(&key("a"));
+    assert_eq!(candidates.len(), 1);
+    assert!(Arc::ptr_eq(&candidates[0], &stored));
+    assert_eq!(candidates[0].body.to_bytes(), content(1000));
+    assert_eq!(candidates[0].head, head("text/html"));
+    let stats = store.stats();
+    assert_eq!((stats.entries, stats.stored, stats.filling), (1, 1, 0));
+    assert_eq!((stats.bytes, stats.stored_bytes), (stored.weight(&key("a")), stored.weight(&key("a"))));
+}
+
+#[test]
+fn a_response_is_stored_before_its_reader_sees_the_end() {
+    let store = store(MIB);
+    let key = key("a");
+    for length in [Some(5), None] {
+        let mut fill = store.fill(&key, store.generation(&key), head("*/*"), length).unwrap();
+        let mut reader = fill.reader().unwrap();
+        push(&mut fill, content(5)).unwrap();
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut read = || http_body::Body::poll_frame(std::pin::Pin::new(&mut reader), &mut cx);
+        if length.is_none() {
+            assert!(read().is_ready());
+        }
+        assert!(read().is_pending());
+        let stored = fill.finish(None).unwrap();
+        assert!(read().is_ready());
+        assert!(Arc::ptr_eq(&store.candidates(&key)[0], &stored));
+    }
+}
+
+#[test]
+fn variants_lie_side_by_side_and_replace_their_equals() {
+    let store = Store::new(&Options { variants: 3, ..Options::of_capacity(MIB) }, &body::Options::default());
+    let lengths =
+        || store.candidates(&key("a")).iter().map(|response| response.body.len()).collect::<Vec<_>>();
+    for (variant, length) in [("a", 1), ("b", 2), ("c", 3)] {
+        put(&store, "a", variant, length).unwrap();
+    }
+    assert_eq!(lengths(), [3, 2, 1]);
+    put(&store, "a", "b", 20).unwrap();
+    assert_eq!(lengths(), [20, 3, 1]);
+    put(&store, "a", "d", 4).unwrap();
+    assert_eq!(lengths(), [4, 20, 3], "the oldest goes");
+    assert_eq!(store.stats().entries, 3);
+    let second = Arc::clone(&store.candidates(&key("a"))[1]);
+    assert!(store.remove(&key("a"), &second));
+    assert!(!store.remove(&key("a"), &second));
+    assert_eq!(lengths(), [4, 3]);
+    for response in store.candidates(&key("a")).iter() {
+        assert!(store.remove(&key("a"), response));
+    }
+    assert!(lengths().is_empty());
+    drop(second);
+    assert_eq!((store.stats().entries, store.stats().bytes), (0, 0));
+}
+
+#[test]
+fn variants_of_one_key_take_half_of_the_room_at_most() {
+    let store = store(MIB);
+    for n in 0..20 {
+        put(&store, "a", &n.to_string(), 100 * KIB).unwrap();
+    }
+    assert_eq!(store.candidates(&key("a")).len(), 4);
+    assert!(store.stats().bytes < MIB / 2);
+}
+
+#[track_caller]
+fn check_superseded(overtake: impl Fn(&Store) -> usize) {
+    let store = store(MIB);
+    put(&store, "a", "old", 10).unwrap();
+    let generation = store.generation(&key("a"));
+    let mut fill = store.fill(&key("a"), generation, head("new"), Some(100)).unwrap();
+    let reader = fill.reader().unwrap();
+    push(&mut fill, content(60)).unwrap();
+    assert!(store.is_current(&key("a"), generation));
+    assert_eq!(overtake(&store), 1);
+    assert!(!store.is_current(&key("a"), generation));
+    push(&mut fill, content(40)).unwrap();
+    assert_eq!(fill.finish(None).unwrap_err(), Reason::Superseded);
+    assert!(store.candidates(&key("a")).is_empty());
+    assert_eq!(read(reader).unwrap(), content(100), "its readers get all of it");
+    let old = Arc::new(StoredResponse::new(head("old"), StoredBody::EMPTY));
+    assert!(store.freshen(&key("a"), generation, &old, head("old")).is_none());
+    let combined = StoredResponse::new(head("old"), StoredBody::EMPTY);
+    assert_eq!(store.insert(&key("a"), generation, combined).unwrap_err(), Reason::Superseded);
+    assert_eq!(store.fill(&key("a"), generation, head("old"), None).unwrap_err(), Reason::Superseded);
+    assert_eq!(store.stats().superseded, 4);
+    assert_eq!(store.stats().bytes, 0);
+    put(&store, "a", "new", 10).unwrap();
+    assert_eq!(store.candidates(&key("a")).len(), 1);
+}
+
+#[test]
+fn a_fill_that_was_overtaken_by_an_invalidation_is_not_stored() {
+    check_superseded(|store| store.invalidate(&key("a")));
+}
+
+#[test]
+fn a_fill_that_was_overtaken_by_a_purge_is_not_stored() {
+    check_superseded(|store| store.purge(|url| url == "http://example.com/a", false));
+}
+
+#[test]
+fn a_fill_that_was_overtaken_by_a_clear_is_not_stored() {
+    check_superseded(Store::clear);
+}
+
+#[test]
+fn a_purge_removes_what_matches_and_a_dry_run_only_counts() {
+    let store = store(MIB);
+    for (path, variant) in [("a/1", "x"), ("a/1", "y"), ("a/2", "x"), ("b", "x")] {
+        put(&store, path, variant, 10).unwrap();
+    }
+    let generation = store.generation(&key("b"));
+    let below = |url: &str| url.starts_with("http://example.com/a/");
+    assert_eq!(store.purge(below, true), 3);
+    assert!(store.is_current(&key("b"), generation));
+    assert_eq!(store.purge(below, false), 3);
+    assert_eq!(store.purge(below, false), 0);
+    let mut left: Vec<_> =
+        store.iter().map(|(key, candidates)| (key.to_string(), candidates.len())).collect();
+    left.sort();
+    assert_eq!(left, [("http://example.com/b".to_owned(), 1)]);
+    assert_eq!(store.clear(), 1);
+    assert_eq!((store.stats().entries, store.stats().bytes), (0, 0));
+}
+
+#[test]
+fn a_freshened_response_has_the_new_head_and_the_same_body() {
+    let store = store(MIB);
+    let old = put(&store, "a", "a", 5000).unwrap();
+    put(&store, "a", "b", 10).unwrap();
+    old.mark_stale();
+    let generation = store.generation(&key("a"));
+    let new = store.freshen(&key("a"), generation, &old, head("c")).unwrap();
+    assert_eq!(new.body.to_bytes().as_ptr(), old.body.to_bytes().as_ptr());
+    assert!(!crate::policy::Candidate::marked_stale(&new));
+    let candidates = store.candidates(&key("a"));
+    assert_eq!(candidates.len(), 2, "it takes the old one's place");
+    assert!(Arc::ptr_eq(&candidates[0], &new));
+    drop((candidates, old));
+    assert_eq!(store.stats().bytes, store.stats().stored_bytes);
+    assert_eq!(store.stats().entries, 2);
+}
+
+#[test]
+fn a_body_that_turns_out_too_large_passes_through() {
+    let store = store(8 * MIB);
+    assert_eq!(put(&store, "a", "x", MIB + 1).unwrap_err(), Reason::TooLarge);
+    let mut fill = store.fill(&key("a"), store.generation(&key("a")), head("x"), None).unwrap();
+    let reader = fill.reader().unwrap();
+    push(&mut fill, content(700 * KIB)).unwrap();
+    assert_eq!(fill.refused(), None);
+    push(&mut fill, content(100 * KIB)).unwrap();
+    assert_eq!(fill.refused(), Some(Reason::TooLarge));
+    assert!(fill.reader().is_none());
+    assert_eq!(fill.finish(None).unwrap_err(), Reason::TooLarge);
+    assert_eq!(read(reader).unwrap(), content(800 * KIB));
+    assert_eq!((store.stats().too_large, store.stats().bytes, store.stats().entries), (2, 0, 0));
+}
+
+#[test]
+fn a_body_that_does_not_have_its_announced_length_is_not_stored() {
+    let store = store(MIB);
+    let fill = || store.fill(&key("a"), store.generation(&key("a")), head("x"), Some(10)).unwrap();
+    let mut short = fill();
+    let reader = short.reader().unwrap();
+    push(&mut short, content(9)).unwrap();
+    assert_eq!(short.finish(None).unwrap_err(), Reason::Incomplete);
+    assert_eq!(read(reader).unwrap_err().kind, crate::field::status::ProxyError::HttpResponseIncomplete);
+    let mut long = fill();
+    let _reader = long.reader().unwrap();
+    push(&mut long, content(11)).unwrap();
+    assert_eq!(long.finish(None).unwrap_err(), Reason::Framing);
+    let mut failed = fill();
+    push(&mut failed, content(5)).unwrap();
+    failed.fail(body::Error::new(crate::field::status::ProxyError::ConnectionReadTimeout, "stalled"));
+    drop(fill());
+    assert_eq!((store.stats().entries, store.stats().filling), (0, 0));
+}
+
+#[test]
+fn what_is_evicted_but_still_read_leaves_no_room_for_fills() {
+    for policy in [Eviction::Lru, Eviction::TinyLfu] {
+        let options = Options { policy, ..Options::of_capacity(MIB) };
+        let store = Store::new(&options, &body::Options::default());
+        let mut held = Vec::new();
+        let refused = (0..100).find_map(|n| match put(&store, &n.to_string(), "x", 100 * KIB) {
+            Ok(stored) => {
+                held.push(stored.body.clone());
+                None
+            }
+            Err(reason) => Some(reason),
+        });
+        assert_eq!(refused, Some(Reason::NoRoom));
+        assert!(store.stats().bytes > MIB / 10 * 9, "{:?}", store.stats());
+        assert!(store.0.budget.peak() <= MIB);
+        let slices: Vec<_> = held.iter().map(|body| body.slice(0..1)).collect();
+        drop(held);
+        assert_eq!(
+            put(&store, "b", "x", 100 * KIB).unwrap_err(),
+            Reason::NoRoom,
+            "a slice holds it all the same"
+        );
+        drop(slices);
+        put(&store, "b", "x", 100 * KIB).unwrap();
+    }
+}
+
+#[test]
+fn a_full_store_takes_newcomers_and_finds_them_again() {
+    for policy in [Eviction::Lru, Eviction::TinyLfu] {
+        let options = Options { policy, ..Options::of_capacity(4 * MIB) };
+        let store = Store::new(&options, &body::Options::default());
+        for n in 0..2000 {
+            let path = n.to_string();
+            put(&store, &path, "x", 4 * KIB).unwrap();
+            assert_eq!(store.candidates(&key(&path)).len(), 1, "{policy:?} {n}");
+        }
+        put(&store, "large", "x", 512 * KIB).unwrap();
+        assert_eq!(store.candidates(&key("large")).len(), 1);
+        store.settle();
+        let stats = store.stats();
+        assert!(stats.evicted > 1000 && stats.entries > 500, "{stats:?}");
+        assert!(stats.stored_bytes <= stats.capacity / 8 * 7 + KIB);
+        assert_eq!(stats.bytes, stats.stored_bytes);
+        assert_eq!(store.iter().map(|(_, candidates)| candidates.len() as u64).sum::<u64>(), stats.entries);
+        assert_eq!(store.clear() as u64, stats.entries);
+        assert_eq!(store.stats().bytes, 0);
+    }
+}
+
+#[test]
+fn a_hot_set_survives_a_scan() {
+    let store = store(4 * MIB);
+    let (mut hits, mut all) = (0, 0);
+    for n in 0..20_000 {
+        let path = if n % 4 == 0 { format!("hot/{}", n / 4 % 100) } else { format!("scan/{n}") };
+        let found = !store.candidates(&key(&path)).is_empty();
+        if !found {
+            put(&store, &path, "x", 4 * KIB).unwrap();
+        }
+        if n % 4 == 0 && n > 5000 {
+            all += 1;
+            hits += u32::from(found);
+        }
+    }
+    assert!(hits * 10 >= all * 9, "{hits} of {all}");
+}
+
+/// Fills without end from several threads, readers held; `rounds` for each. Gives the store.
+fn storm(capacity: u64, threads: u64, rounds: u64, policy: Eviction) -> Store {
+    let options = Options { policy, ..Options::of_capacity(capacity) };
+    let store = Store::new(&options, &body::Options::default());
+    let frame = content(options.max_object);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|thread| {
+                let (store, frame) = (&store, &frame);
+                scope.spawn(move || {
+                    let mut random = StdRng::seed_from_u64(thread);
+                    let mut held = std::collections::VecDeque::new();
+                    for round in 0..rounds {
+                        let key = key(&random.random_range(0..rounds).to_string());
+                        // As many of each order of magnitude.
+                        let exponent: f64 = random.random_range(10.0..(options.max_object as f64).log2());
+                        let length = f64::powf(2.0, exponent) as u64;
+                        let known = random.random_bool(0.5).then_some(length);
+                        let Ok(mut fill) = store.fill(&key, store.generation(&key), head("x"), known) else {
+                            held.pop_front();
+                            continue;
+                        };
+                        let reader = fill.reader();
+                        let mut left = length;
+                        while left > 0 {
+                            let take = random.random_range(1..=left.min(100_000));
+                            let frame = frame.slice(..take as usize);
+                            if push(&mut fill, frame).is_err() {
+                                break;
+                            }
+                            left -= take;
+                        }
+                        if round % 10 == 0 {
+                            drop(fill);
+                        } else {
+                            let _refused = fill.finish(None);
+                        }
+                        if round % 4 == 0 {
+                            held.extend(reader);
+                        }
+                        if held.len() > 3 {
+                            held.pop_front();
+                        }
+                        if round % 50 == 7 {
+                            store.invalidate(&key);
+                        }
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(store.stats().bytes <= capacity);
+                std::thread::yield_now();
+            }
+        });
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        done.store(true, Ordering::Relaxed);
+    });
+    store
+}
+
+#[test]
+fn the_ledger_never_passes_the_capacity() {
+    for policy in [Eviction::Lru, Eviction::TinyLfu] {
+        let store = storm(8 * MIB, 4, 400, policy);
+        assert!(store.0.budget.peak() <= 8 * MIB);
+        store.settle();
+        let stats = store.stats();
+        assert!(stats.stored > 100 && stats.evicted > 50, "{stats:?}");
+        assert_eq!((stats.bytes, stats.filling), (stats.stored_bytes, 0), "nothing leaks");
+        store.clear();
+        assert_eq!((store.stats().bytes, store.stats().entries), (0, 0));
+    }
+}
+
+#[test]
+fn writers_of_one_key_lose_none_of_each_others_variants() {
+    let store = store(64 * MIB);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let store = &store;
+            scope.spawn(move || {
+                for n in 0..16 {
+                    put(store, "a", &format!("{thread}/{n}"), 10).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(store.candidates(&key("a")).len(), 64);
+    assert_eq!(store.stats().entries, 64);
+}
+
+/// Bytes of memory that the process has.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+// The two below measure the whole process, so each runs alone:
+// cargo test --release --lib -- --ignored --test-threads=1 store::tests::NAME --nocapture
+
+#[test]
+#[ignore = "measures the process, which must do nothing else"]
+fn memory_stays_within_the_capacity_under_any_mix_of_sizes() {
+    for policy in [Eviction::Lru, Eviction::TinyLfu] {
+        let before = resident();
+        let store = storm(256 * MIB, 4, 3000, policy);
+        let grown = resident() - before;
+        let stats = store.stats();
+        println!("{policy:?}: {} MiB of {} MiB, {stats:?}", grown / MIB, stats.capacity / MIB);
+        assert!(grown < stats.capacity + 48 * MIB);
+    }
+}
+
+#[test]
+#[ignore = "measures the process, which must do nothing else"]
+fn bytes_retained_by_small_responses() {
+    const COUNT: u64 = 200_000;
+    for policy in [Eviction::Lru, Eviction::TinyLfu] {
+        let before = resident();
+        let store =
+            Store::new(&Options { policy, ..Options::of_capacity(1024 * MIB) }, &body::Options::default());
+        for n in 0..COUNT {
+            put(&store, &n.to_string(), "text/html", KIB).unwrap();
+        }
+        store.settle();
+        assert_eq!(store.stats().entries, COUNT);
+        let (grown, counted) = ((resident() - before) / COUNT, store.stats().bytes / COUNT);
+        println!("{policy:?}: {grown} bytes each, {counted} counted");
+        assert!(
+            (counted * 9 / 10..=counted * 21 / 20).contains(&grown),
+            "{grown} bytes each, {counted} counted"
+        );
+    }
+}
