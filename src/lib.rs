@@ -6,3 +6,4 @@ pub mod field;
 pub mod policy;
 pub mod shutdown;
 pub mod store;
+pub mod upstream;

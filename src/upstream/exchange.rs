@@ -1,0 +1,418 @@
+//! One request out and one response head in, on a connection of the pool or a new one.
+//!
+//! What is sent again, and when (RFC 9112 section 9.3.1): a request that never left goes out on a new
+//! connection, whatever it is. One that may have left is sent once more, if the connection had served before
+//! and closed without a byte of an answer, the method is idempotent, and there is no body.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{InvalidUri, Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::connect::{self, Destination, judge_literal};
+use super::error::{UpstreamError, awaiting_head};
+use super::inbound::{After, Inbound};
+use super::inspect::{Asked, inspect};
+use super::parent::{Parents, authority};
+use super::pool::{Key, Lease, Turn};
+use super::tunnel::asks_for_credentials;
+use super::upload::{Gate, Progress, Step, Upload};
+use super::wire::{Traffic, Wire};
+use super::{Call, OnInterim, Options, Received, Way};
+use crate::access::Access;
+use crate::body::Body;
+use crate::clock::Stopwatch;
+use crate::field::status::ProxyError;
+use crate::field::target::{Host, Scheme, Target};
+use crate::field::treatment;
+
+/// Where a request goes.
+struct To<'a> {
+    scheme: Scheme,
+    host: &'a Host,
+    port: u16,
+    access: &'a Access,
+    /// Parents to try; empty: direct.
+    parents: Vec<usize>,
+}
+
+/// What outlives an attempt.
+struct Flow {
+    gate: Option<Arc<Gate>>,
+    progress: Option<Arc<Progress>>,
+    on_interim: Option<OnInterim>,
+}
+
+pub(super) async fn send(way: &Way, call: Call) -> Result<Received, UpstreamError> {
+    let Call { target, method, headers, body, access, on_interim, fetch_over_https, upgrade } = call;
+    let (scheme, port) = match (target.scheme, target.port) {
+        (Scheme::Http, 80) if fetch_over_https => (Scheme::Https, 443),
+        (_, port) if fetch_over_https => (Scheme::Https, port),
+        own => own,
+    };
+    let parents = way.parents.routes(scheme, &target.host, port, way.clock.now().mono);
+    let to = To { scheme, host: &target.host, port, access: &access, parents };
+
+    let replayable = method.is_idempotent() && body.is_end_stream();
+    let upgrades = upgrade.is_some();
+    let gate = (expects(&headers) && !body.is_end_stream()).then(|| Arc::new(Gate::new()));
+    let options = &way.options;
+    let form = if scheme == Scheme::Http && !to.parents.is_empty() { Form::Absolute } else { Form::Origin };
+    let headers = outgoing(&target, headers, &body, upgrade)?;
+    let (upload, progress) =
+        Upload::new(body, gate.clone(), options.expect_timeout, options.between_bytes_timeout);
+    let flow = Flow { gate, progress, on_interim };
+
+    let mut request = Request::new(upload);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri(&target, form)?;
+    *request.headers_mut() = headers;
+
+    let mut fresh = false;
+    let mut replay = None;
+    loop {
+        let (mut lease, parent) = lease(way, &to, fresh).await?;
+        if form == Form::Absolute {
+            authorize(request.headers_mut(), &way.parents, parent);
+        }
+        // The last chance is a new connection, so nothing is kept back for it.
+        if lease.reused && replayable {
+            replay = Some(copy(&request));
+        }
+        let missed = match attempt(options, &flow, &mut lease, request).await {
+            Ok(response) => {
+                let asked = Asked { method: &method, upgrade: upgrades, max_fields: options.max_fields };
+                return receive(way, flow, lease, parent, asked, response);
+            }
+            Err(missed) => missed,
+        };
+        let Missed { error, unwritten } = missed;
+        request = match (unwritten, replay.take()) {
+            (Some(request), _) if lease.reused => *request,
+            // This type says that not a byte of an answer came.
+            (None, Some(copy)) if error.kind == ProxyError::ConnectionTerminated => copy,
+            _ => return Err(error.at(lease.link.address)),
+        };
+        way.counters.retried.fetch_add(1, Relaxed);
+        fresh = true;
+    }
+}
+
+/// A connection for the next attempt, and the parent that it goes through.
+async fn lease(way: &Way, to: &To<'_>, fresh: bool) -> Result<(Lease, Option<usize>), UpstreamError> {
+    if to.parents.is_empty() {
+        return Ok((lease_by(way, to, None, fresh).await?, None));
+    }
+    let mut last = None;
+    for at in &to.parents {
+        match lease_by(way, to, Some(*at), fresh).await {
+            Ok(lease) => return Ok((lease, Some(*at))),
+            Err(error) => {
+                let now = way.clock.now().mono;
+                if !way.parents.get(*at).is_some_and(|parent| parent.is_down(now)) {
+                    return Err(error);
+                }
+                last = Some(error);
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| UpstreamError::new(ProxyError::ProxyInternalError, "no parent is left")))
+}
+
+async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Result<Lease, UpstreamError> {
+    let parent = at.and_then(|at| way.parents.get(at));
+    let destination =
+        Destination { scheme: to.scheme, host: to.host, port: to.port, parent, access: to.access };
+    // All that goes to a parent in absolute form may share its connections.
+    let key = match parent {
+        Some(parent) if to.scheme == Scheme::Http => {
+            judge_literal(&destination)?;
+            Key { scheme: Scheme::Http, host: parent.host.clone(), port: parent.port, parent: at }
+        }
+        _ => Key { scheme: to.scheme, host: to.host.clone(), port: to.port, parent: at },
+    };
+    let limit = way.options.connect_timeout;
+    let turn = timeout(limit, way.pool.turn(&key, fresh)).await.map_err(|_| {
+        let at = authority(to.host, to.port);
+        let most = way.pool.limits().connections_per_origin;
+        let what = format!("all {most} connections to {at} were busy for {limit:?}");
+        UpstreamError::new(ProxyError::ConnectionLimitReached, what)
+    })?;
+    let permit = match turn {
+        Turn::Open(permit) => permit,
+        Turn::Reuse(lease) => {
+            // What is allowed may have changed since it was dialled.
+            if parent.is_none() {
+                let address = lease.link.address;
+                to.access
+                    .destination(to.host, address)
+                    .map_err(|denied| UpstreamError::denied(denied, address))?;
+            }
+            way.counters.reused.fetch_add(1, Relaxed);
+            return Ok(lease);
+        }
+    };
+    let (stream, address) = connect::open(way, &destination).await?;
+    let traffic = Arc::new(Traffic::new());
+    let wire = Wire::new(stream, Arc::clone(&traffic), Arc::clone(&way.counters));
+    let shaken = way.engine.handshake(TokioIo::new(wire)).await;
+    let pair = shaken.map_err(|error| awaiting_head(error, false).at(address))?;
+    Ok(permit.redeem(pair, traffic, address))
+}
+
+/// How a request's target is written. RFC 9112 section 3.2.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Origin,
+    Absolute,
+}
+
+fn uri(target: &Target, form: Form) -> Result<Uri, UpstreamError> {
+    let unwritable = || {
+        let what = format!("the target at {} cannot be written as a request", target.authority);
+        UpstreamError::new(ProxyError::HttpRequestError, what)
+    };
+    let mut parts = Parts::default();
+    parts.path_and_query = Some(target.path.path_and_query().ok_or_else(unwritable)?.clone());
+    if form == Form::Absolute {
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        parts.authority =
+            Some(target.authority.parse().map_err(|error: InvalidUri| unwritable().caused(error))?);
+    }
+    Uri::from_parts(parts).map_err(|error| unwritable().caused(error))
+}
+
+/// The fields that go out: the call's, with those that belong to this connection.
+fn outgoing(
+    target: &Target,
+    mut headers: HeaderMap,
+    body: &Body,
+    upgrade: Option<HeaderValue>,
+) -> Result<HeaderMap, UpstreamError> {
+    let host = HeaderValue::from_str(&target.authority).map_err(|error| {
+        let what = format!("{:?} cannot be the value of Host", target.authority);
+        UpstreamError::new(ProxyError::HttpRequestError, what).caused(error)
+    })?;
+    headers.insert(HOST, host);
+    headers.remove(TRANSFER_ENCODING);
+    if body.is_end_stream() {
+        headers.remove(EXPECT);
+        if headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if let Some(length) = body.size_hint().exact() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    } else {
+        headers.remove(CONTENT_LENGTH);
+        // Without it hyper leaves out the body of a GET.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if let Some(protocols) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocols);
+    } else {
+        // RFC 9110 section 10.1.4: "A sender of TE MUST also send a "TE" connection option".
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    Ok(headers)
+}
+
+fn authorize(headers: &mut HeaderMap, parents: &Parents, parent: Option<usize>) {
+    match parent.and_then(|at| parents.get(at)).and_then(|parent| parent.authorization.clone()) {
+        Some(authorization) => headers.insert(PROXY_AUTHORIZATION, authorization),
+        None => headers.remove(PROXY_AUTHORIZATION),
+    };
+}
+
+/// RFC 9110 section 10.1.1: the only expectation there is.
+fn expects(headers: &HeaderMap) -> bool {
+    let mut members = headers.get_all(EXPECT).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    members.any(|member| member.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// The same request again; it has no body.
+fn copy(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::new(Body::Empty, None, Duration::ZERO, Duration::ZERO).0);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// An attempt that brought no response head.
+struct Missed {
+    error: UpstreamError,
+    /// The request, where no byte of it can have left.
+    unwritten: Option<Box<Request<Upload>>>,
+}
+
+async fn attempt(
+    options: &Options,
+    flow: &Flow,
+    lease: &mut Lease,
+    mut request: Request<Upload>,
+) -> Result<Response<Incoming>, Missed> {
+    let traffic = Arc::clone(&lease.link.traffic);
+    let read_before = traffic.read();
+    let interim = Arc::new(Interim {
+        count: AtomicUsize::new(0),
+        max: options.max_interim,
+        flooded: Notify::new(),
+        gate: flow.gate.clone(),
+        relay: flow.on_interim.clone(),
+        traffic: Arc::clone(&traffic),
+    });
+    let informed = Arc::clone(&interim);
+    hyper::ext::on_informational(&mut request, move |response| {
+        informed.received(response.status(), response.headers());
+    });
+
+    let missed = |error| Missed { error, unwritten: None };
+    let first_byte = options.first_byte_timeout;
+    let between = options.between_bytes_timeout;
+    let tick = if flow.progress.is_some() { first_byte.min(between) } else { first_byte };
+    traffic.moved();
+    if lease.reused {
+        traffic.doubt();
+    }
+    let mut timer = pin!(sleep(tick));
+    let mut response = pin!(lease.link.sender.try_send_request(request));
+    loop {
+        tokio::select! {
+            biased;
+            answer = &mut response => return answer.map_err(|mut error| {
+                let unwritten = error.take_message().map(Box::new);
+                let answered = traffic.read() > read_before;
+                Missed { error: awaiting_head(error.into_error(), answered), unwritten }
+            }),
+            () = interim.flooded.notified() => {
+                let what = format!("the origin sent more than {} interim responses", options.max_interim);
+                return Err(missed(UpstreamError::new(ProxyError::HttpProtocolError, what)));
+            }
+            () = &mut timer => {
+                let step = flow.progress.as_ref().map_or(Step::Done, |progress| progress.step());
+                let left = match step {
+                    // The body that stalls has its own limit.
+                    Step::Client => tick,
+                    Step::Origin => between.saturating_sub(traffic.quiet()),
+                    Step::Done => first_byte.saturating_sub(traffic.quiet()),
+                };
+                if left.is_zero() {
+                    let (kind, what) = if step == Step::Done {
+                        (ProxyError::HttpResponseTimeout, format!("no response head within {first_byte:?}"))
+                    } else {
+                        (ProxyError::ConnectionWriteTimeout, format!("nothing of the request was taken for {between:?}"))
+                    };
+                    return Err(missed(UpstreamError::new(kind, what)));
+                }
+                timer.as_mut().reset(Instant::from_std(Stopwatch::start().started() + left.min(tick)));
+            }
+        }
+    }
+}
+
+/// What happens to interim responses. RFC 9110 section 15.2.
+struct Interim {
+    count: AtomicUsize,
+    max: usize,
+    flooded: Notify,
+    gate: Option<Arc<Gate>>,
+    relay: Option<OnInterim>,
+    traffic: Arc<Traffic>,
+}
+
+impl Interim {
+    fn received(&self, status: StatusCode, headers: &HeaderMap) {
+        if self.count.fetch_add(1, Relaxed) >= self.max {
+            self.flooded.notify_one();
+            return;
+        }
+        self.traffic.moved();
+        if status == StatusCode::CONTINUE
+            && let Some(gate) = &self.gate
+        {
+            // The client's own 100 goes out when its body is read.
+            gate.open();
+        } else if let Some(relay) = &self.relay {
+            let mut headers = headers.clone();
+            treatment::strip_response(&mut headers);
+            relay(status, &headers);
+        }
+    }
+}
+
+/// From a head that hyper accepts to a response that may be believed.
+fn receive(
+    way: &Way,
+    flow: Flow,
+    lease: Lease,
+    parent: Option<usize>,
+    asked: Asked<'_>,
+    mut response: Response<Incoming>,
+) -> Result<Received, UpstreamError> {
+    let withheld = flow.gate.is_some_and(|gate| gate.shut());
+    let address = lease.link.address;
+    let reused = lease.reused;
+    let (status, version) = (response.status(), response.version());
+    let seen = inspect(asked, status, version, response.headers_mut())
+        .map_err(|fault| foreign(way, parent, status, address, fault.kind, fault.what))?;
+    let upgraded = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
+    let (parts, incoming) = response.into_parts();
+    let after = After {
+        lease,
+        close: seen.close,
+        keep_alive: seen.keep_alive,
+        upload: flow.progress,
+        withheld,
+        grace: way.options.between_bytes_timeout,
+    };
+    let body = if incoming.is_end_stream() {
+        after.end();
+        Body::Empty
+    } else {
+        let inbound =
+            Inbound::new(incoming, after, way.options.between_bytes_timeout, way.options.max_trailers);
+        Body::Boxed(Box::pin(inbound))
+    };
+    Ok(Received {
+        status,
+        version,
+        headers: parts.headers,
+        body,
+        address,
+        framing_ok: seen.framing_ok,
+        close_delimited: seen.close_delimited,
+        content_length: seen.content_length,
+        upgraded,
+        protocol: seen.protocol,
+        reused,
+    })
+}
+
+fn foreign(
+    way: &Way,
+    parent: Option<usize>,
+    status: StatusCode,
+    address: SocketAddr,
+    kind: ProxyError,
+    what: &'static str,
+) -> UpstreamError {
+    match parent.and_then(|at| way.parents.get(at)) {
+        Some(parent) if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => asks_for_credentials(parent),
+        _ => UpstreamError::new(kind, what),
+    }
+    .at(address)
+}

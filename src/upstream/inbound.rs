@@ -1,0 +1,126 @@
+//! The body of a response on its way in: bounded in how long it may stall, and with its last byte the
+//! connection goes back to the pool.
+//!
+//! A body that is dropped before its end closes its connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::error::reading_body;
+use super::pool::Lease;
+use super::stall::Stall;
+use super::upload::{Progress, Step};
+use crate::body;
+use crate::field::status::ProxyError;
+use crate::field::treatment;
+
+/// What becomes of a connection when its response has ended.
+pub(super) struct After {
+    pub(super) lease: Lease,
+    /// It must not be used again.
+    pub(super) close: bool,
+    /// The origin's limit for idle connections.
+    pub(super) keep_alive: Option<Duration>,
+    /// The request's body, where there is one.
+    pub(super) upload: Option<Arc<Progress>>,
+    /// The request's body was kept in for good.
+    pub(super) withheld: bool,
+    /// How long a request that outlasts its response may still take.
+    pub(super) grace: Duration,
+}
+
+impl After {
+    /// The response has ended.
+    pub(super) fn end(self) {
+        let sent = self.upload.is_none_or(|upload| upload.step() == Step::Done);
+        match (sent, self.withheld) {
+            (true, _) if !self.close => self.lease.give_back(self.keep_alive),
+            (true, _) => drop(self.lease),
+            (false, true) => self.lease.let_go(Duration::ZERO),
+            (false, false) => self.lease.let_go(self.grace),
+        }
+    }
+}
+
+/// A response's body.
+pub(super) struct Inbound {
+    inner: Incoming,
+    after: Option<After>,
+    stall: Stall,
+    max_trailers: usize,
+}
+
+impl Inbound {
+    pub(super) fn new(inner: Incoming, after: After, between_bytes: Duration, max_trailers: usize) -> Self {
+        Self { inner, after: Some(after), stall: Stall::new(between_bytes), max_trailers }
+    }
+
+    fn ended(&mut self) {
+        if let Some(after) = self.after.take() {
+            after.end();
+        }
+    }
+
+    fn failed(&mut self, error: body::Error) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        self.after = None;
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl http_body::Body for Inbound {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Pending if self.stall.poll_passed(cx).is_pending() => Poll::Pending,
+            Poll::Pending => {
+                let what = format!("the response's body stalled for {:?}", self.stall.limit());
+                let kind = ProxyError::ConnectionReadTimeout;
+                self.failed(body::Error { kind, what: what.into(), source: None })
+            }
+            Poll::Ready(Some(Ok(mut frame))) => {
+                self.stall.moved();
+                if let Some(trailers) = frame.trailers_mut() {
+                    let size: usize =
+                        trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+                    if size > self.max_trailers {
+                        let what = format!(
+                            "the response's trailers take {size} bytes, more than {}",
+                            self.max_trailers
+                        );
+                        let kind = ProxyError::HttpResponseHeaderSectionSize;
+                        return self.failed(body::Error { kind, what: what.into(), source: None });
+                    }
+                    treatment::strip_trailers(trailers);
+                    self.ended();
+                } else if self.inner.is_end_stream() {
+                    self.ended();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => self.failed(reading_body(error)),
+            Poll::Ready(None) => {
+                self.ended();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

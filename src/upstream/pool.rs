@@ -1,0 +1,315 @@
+//! Connections between requests: idle ones kept for the next request, all of them counted.
+//!
+//! ```text
+//! open -> leased -> idle -> leased ... -> closed
+//! ```
+//! A connection is driven by a task of its own that ends when the pool or the lease lets it go. No lock is
+//! held across an await: the map's shards are locked to find an origin, an origin's list to push and pop.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::stats::{Counters, Open};
+use super::upload::Upload;
+use super::wire::{Traffic, Wire};
+use crate::clock::{Clock, Moment};
+use crate::field::target::{Host, Scheme};
+
+/// Enough that two workers seldom meet at one lock.
+const SHARDS: usize = 16;
+/// How often idle connections are looked through for those whose time has passed. A connection is never used
+/// after its time, whenever it is found; this only bounds how long it stays open.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How long the task of a connection whose response has ended may take until it accepts the next request. It
+/// needs no I/O for that, only its turn.
+const TURN: Duration = Duration::from_millis(100);
+/// How long a connection that was let go may take to close by itself (a last flush, TLS's goodbye).
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Whose connections are alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) scheme: Scheme,
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// The parent's place in the list, where one is in between.
+    pub(super) parent: Option<usize>,
+}
+
+/// The bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) idle_per_origin: usize,
+    pub(super) idle_timeout: Duration,
+    pub(super) connections_per_origin: usize,
+}
+
+/// All origins' connections.
+pub(super) struct Pool {
+    shards: [Mutex<HashMap<Key, Arc<Origin>, ahash::RandomState>>; SHARDS],
+    hasher: ahash::RandomState,
+    limits: Limits,
+    clock: Clock,
+    counters: Arc<Counters>,
+    sweeping: AtomicBool,
+}
+
+/// One origin's connections.
+struct Origin {
+    /// The last one used is last: it is taken first, so that the others may age and go.
+    idle: Mutex<VecDeque<Idle>>,
+    permits: Arc<Semaphore>,
+    /// Told when a connection has become idle.
+    returned: Notify,
+}
+
+struct Idle {
+    link: Link,
+    /// Not to be used from then on.
+    until: i64,
+}
+
+/// A connection that requests can be sent on.
+pub(super) struct Link {
+    pub(super) sender: SendRequest<Upload>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) address: SocketAddr,
+    leash: oneshot::Sender<Duration>,
+}
+
+/// The use of a connection for one exchange. Dropped, it closes the connection.
+pub(super) struct Lease {
+    pub(super) link: Link,
+    pub(super) reused: bool,
+    origin: Arc<Origin>,
+    pool: Arc<Pool>,
+}
+
+/// What one gets for an exchange.
+pub(super) enum Turn {
+    /// A connection that has served before.
+    Reuse(Lease),
+    /// Leave to open one.
+    Open(Permit),
+}
+
+/// Leave to have one more connection to an origin.
+pub(super) struct Permit {
+    origin: Arc<Origin>,
+    pool: Arc<Pool>,
+    counted: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(super) fn new(limits: Limits, clock: Clock, counters: Arc<Counters>) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::new(HashMap::default())),
+            hasher: ahash::RandomState::new(),
+            limits,
+            clock,
+            counters,
+            sweeping: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// An idle connection, else leave to open one, else what becomes free first. With `fresh`, never an idle
+    /// one. Waits without a limit of its own.
+    pub(super) async fn turn(self: &Arc<Self>, key: &Key, fresh: bool) -> Turn {
+        let origin = self.origin(key);
+        loop {
+            if fresh {
+                // It may be that all permits are held by idle connections.
+                if origin.permits.available_permits() == 0 {
+                    self.forget(origin.idle.lock().pop_front());
+                }
+            } else if let Some(link) = self.idle(&origin).await {
+                return Turn::Reuse(Lease { link, reused: true, origin, pool: Arc::clone(self) });
+            }
+            let open = |counted| Permit { origin: Arc::clone(&origin), pool: Arc::clone(self), counted };
+            if let Ok(permit) = Arc::clone(&origin.permits).try_acquire_owned() {
+                return Turn::Open(open(permit));
+            }
+            tokio::select! {
+                // The semaphore is never closed; if it were, the loop would find the other way.
+                Ok(permit) = Arc::clone(&origin.permits).acquire_owned() => return Turn::Open(open(permit)),
+                () = origin.returned.notified() => {}
+            }
+        }
+    }
+
+    fn origin(&self, key: &Key) -> Arc<Origin> {
+        let shard = &self.shards[self.hasher.hash_one(key) as usize % SHARDS];
+        let mut origins = shard.lock();
+        if let Some(origin) = origins.get(key) {
+            return Arc::clone(origin);
+        }
+        let origin = Arc::new(Origin {
+            idle: Mutex::new(VecDeque::new()),
+            permits: Arc::new(Semaphore::new(
+                self.limits.connections_per_origin.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            returned: Notify::new(),
+        });
+        origins.insert(key.clone(), Arc::clone(&origin));
+        origin
+    }
+
+    /// The idle connection used last that still lives.
+    async fn idle(&self, origin: &Origin) -> Option<Link> {
+        loop {
+            let idle = origin.idle.lock().pop_back()?;
+            self.counters.idle.fetch_sub(1, Ordering::Relaxed);
+            let Idle { mut link, until } = idle;
+            if link.sender.is_closed() || self.clock.now().mono >= until {
+                continue;
+            }
+            if link.sender.is_ready() {
+                return Some(link);
+            }
+            if let Ok(Ok(())) = timeout(TURN, link.sender.ready()).await {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Closes a connection that was idle.
+    fn forget(&self, idle: Option<Idle>) {
+        if let Some(idle) = idle {
+            drop(idle);
+            self.counters.idle.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Starts the task that closes what has been idle for too long. It ends when nothing is left to watch.
+    fn watch(self: &Arc<Self>) {
+        if self.sweeping.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let pool = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(pool) = pool.upgrade() else { return };
+                if pool.sweep() == 0 {
+                    pool.sweeping.store(false, Ordering::SeqCst);
+                    // Someone may have come between the count and the store, and found the task still there.
+                    if pool.is_empty() || pool.sweeping.swap(true, Ordering::SeqCst) {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Closes what has been idle for too long or was closed by its origin, and forgets origins that nobody
+    /// uses. Returns how many origins are left.
+    pub(super) fn sweep(&self) -> usize {
+        let now = self.clock.now().mono;
+        let mut left = 0;
+        for shard in &self.shards {
+            let mut gone = Vec::new();
+            let mut origins = shard.lock();
+            origins.retain(|_, origin| {
+                let mut idle = origin.idle.lock();
+                let (stay, go): (VecDeque<_>, VecDeque<_>) =
+                    idle.drain(..).partition(|idle| idle.until > now && !idle.link.sender.is_closed());
+                *idle = stay;
+                gone.push(go);
+                // A lease, a permit or a driver would hold it, or a permit of it.
+                let used = Arc::strong_count(origin) > 1
+                    || origin.permits.available_permits() < self.limits.connections_per_origin;
+                !idle.is_empty() || used
+            });
+            left += origins.len();
+            drop(origins);
+            for idle in gone.into_iter().flatten() {
+                self.forget(Some(idle));
+            }
+        }
+        left
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
+    }
+}
+
+impl Permit {
+    /// Takes a new connection under the pool's care.
+    pub(super) fn redeem(
+        self,
+        (sender, connection): (SendRequest<Upload>, Connection<TokioIo<Wire>, Upload>),
+        traffic: Arc<Traffic>,
+        address: SocketAddr,
+    ) -> Lease {
+        let (leash, let_go) = oneshot::channel();
+        let open = Open::new(&self.pool.counters);
+        tokio::spawn(drive(connection, let_go, self.counted, open));
+        self.pool.watch();
+        let link = Link { sender, traffic, address, leash };
+        Lease { link, reused: false, origin: self.origin, pool: self.pool }
+    }
+}
+
+/// Does the connection's work until it is closed, or for a moment after it was let go.
+async fn drive(
+    connection: Connection<TokioIo<Wire>, Upload>,
+    let_go: oneshot::Receiver<Duration>,
+    permit: OwnedSemaphorePermit,
+    open: Open,
+) {
+    let mut connection = std::pin::pin!(connection.with_upgrades());
+    let ended = tokio::select! {
+        ended = &mut connection => Ok(ended),
+        grace = let_go => timeout(grace.unwrap_or(GOODBYE), connection).await,
+    };
+    if let Ok(Err(error)) = ended {
+        // Whoever waited on it was told.
+        tracing::trace!(%error, "connection ended");
+    }
+    drop((permit, open));
+}
+
+impl Lease {
+    /// The response has ended: the connection waits for the next request, at most until its origin would close
+    /// it (a second before), at most for the idle limit.
+    pub(super) fn give_back(self, keep_alive: Option<Duration>) {
+        let limits = self.pool.limits;
+        let allowed = keep_alive.map(|limit| limit.saturating_sub(Duration::from_secs(1)));
+        let stay = allowed.map_or(limits.idle_timeout, |allowed| allowed.min(limits.idle_timeout));
+        if stay.is_zero() || limits.idle_per_origin == 0 || self.link.sender.is_closed() {
+            return;
+        }
+        let Moment { mono, .. } = self.pool.clock.now();
+        let until = mono.saturating_add(stay.as_millis() as i64);
+        let oldest = {
+            let mut idle = self.origin.idle.lock();
+            idle.push_back(Idle { link: self.link, until });
+            if idle.len() > limits.idle_per_origin { idle.pop_front() } else { None }
+        };
+        self.pool.counters.idle.fetch_add(1, Ordering::Relaxed);
+        self.pool.forget(oldest);
+        self.origin.returned.notify_one();
+        self.pool.watch();
+    }
+
+    /// The response has ended but the request has not: it may go on for `grace`, then the connection closes.
+    pub(super) fn let_go(self, grace: Duration) {
+        // If nobody listens, the task has ended already, which is what is wanted.
+        let _ = self.link.leash.send(grace);
+    }
+}

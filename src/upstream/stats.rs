@@ -1,0 +1,99 @@
+//! What the way to origins counts by itself, read at a scrape. Counts per exchange come from its record.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::field::status::ProxyError;
+
+/// A reading of the counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections opened since the start, tunnels included.
+    pub opened: u64,
+    /// Requests that went out on a connection used before.
+    pub reused: u64,
+    /// Requests sent again on a new connection, since a reused one turned out dead.
+    pub retried: u64,
+    /// Connections of the pool that are open now, idle ones included.
+    pub open: u64,
+    /// Connections of the pool that wait for a request now.
+    pub idle: u64,
+    /// Questions asked to the resolver.
+    pub dns_lookups: u64,
+    /// Names answered from our own memory.
+    pub dns_hits: u64,
+    /// Questions that failed or timed out.
+    pub dns_failures: u64,
+    /// Failures by type, in the order of `ProxyError::ALL`; those that never happened included.
+    pub errors: Vec<(ProxyError, u64)>,
+    /// Bytes received from origins and parents on connections of the pool, after TLS.
+    pub received: u64,
+    /// Bytes sent on connections of the pool, before TLS.
+    pub sent: u64,
+}
+
+impl Stats {
+    /// Connections of the pool that carry an exchange now.
+    pub fn active(&self) -> u64 {
+        self.open.saturating_sub(self.idle)
+    }
+}
+
+/// The counters themselves.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) opened: AtomicU64,
+    pub(super) reused: AtomicU64,
+    pub(super) retried: AtomicU64,
+    pub(super) open: AtomicU64,
+    pub(super) idle: AtomicU64,
+    pub(super) dns_lookups: AtomicU64,
+    pub(super) dns_hits: AtomicU64,
+    pub(super) dns_failures: AtomicU64,
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+    errors: [AtomicU64; ProxyError::ALL.len()],
+}
+
+impl Counters {
+    /// Counts one failure.
+    pub(super) fn failed(&self, kind: ProxyError) {
+        if let Some(at) = ProxyError::ALL.iter().position(|known| *known == kind) {
+            self.errors[at].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Reads them all.
+    pub(super) fn read(&self) -> Stats {
+        let errors = ProxyError::ALL.iter().zip(&self.errors).map(|(kind, n)| (*kind, n.load(Relaxed)));
+        Stats {
+            opened: self.opened.load(Relaxed),
+            reused: self.reused.load(Relaxed),
+            retried: self.retried.load(Relaxed),
+            open: self.open.load(Relaxed),
+            idle: self.idle.load(Relaxed),
+            dns_lookups: self.dns_lookups.load(Relaxed),
+            dns_hits: self.dns_hits.load(Relaxed),
+            dns_failures: self.dns_failures.load(Relaxed),
+            errors: errors.collect(),
+            received: self.received.load(Relaxed),
+            sent: self.sent.load(Relaxed),
+        }
+    }
+}
+
+/// Adds one for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Open(std::sync::Arc<Counters>);
+
+impl Open {
+    pub(super) fn new(counters: &std::sync::Arc<Counters>) -> Self {
+        counters.open.fetch_add(1, Relaxed);
+        Self(std::sync::Arc::clone(counters))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}

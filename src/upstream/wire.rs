@@ -1,0 +1,212 @@
+//! The bytes of one connection: what carries them, and how many and when they moved.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::stats::Counters;
+use crate::clock::Stopwatch;
+
+/// A connection to an origin or a parent.
+#[derive(Debug)]
+pub enum Stream {
+    /// In the clear.
+    Tcp(TcpStream),
+    /// Over TLS; to an origin behind a TLS parent, TLS within TLS.
+    Tls(Box<TlsStream<Stream>>),
+}
+
+impl Stream {
+    /// Whether the other end has closed, or has sent what nobody asked for, on a connection that should be
+    /// silent. Asks the kernel itself: what the runtime knows may be a moment old.
+    fn is_dead(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => {
+                let peeked = SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+                !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // What comes over TLS unasked is a goodbye.
+            Self::Tls(tls) => tls.get_ref().0.is_dead(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
+/// What has moved on one connection.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    begun: Stopwatch,
+    read: AtomicU64,
+    /// Milliseconds from `begun` to the last progress.
+    last: AtomicU64,
+    /// The next thing to do is to look whether the other end is still there.
+    doubted: AtomicBool,
+}
+
+impl Traffic {
+    pub(super) fn new() -> Self {
+        Self {
+            begun: Stopwatch::start(),
+            read: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            doubted: AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes read so far.
+    pub(super) fn read(&self) -> u64 {
+        self.read.load(Relaxed)
+    }
+
+    /// Has the connection looked at before anything is written to it: hyper reads from an idle connection before
+    /// it takes a request, and gives the request back if the connection has ended.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Relaxed);
+    }
+
+    /// Notes progress towards a response head: bytes of the request went out, or an interim response came.
+    pub(super) fn moved(&self) {
+        self.last.store(self.begun.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// What has passed since the last progress.
+    pub(super) fn quiet(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
+    }
+}
+
+/// A [`Stream`] that counts. It is what an `OnUpgrade` of ours downcasts to, inside of
+/// `hyper_util::rt::TokioIo`.
+#[derive(Debug)]
+pub struct Wire {
+    stream: Stream,
+    traffic: Arc<Traffic>,
+    counters: Arc<Counters>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Stream, traffic: Arc<Traffic>, counters: Arc<Counters>) -> Self {
+        Self { stream, traffic, counters }
+    }
+
+    /// The connection without the counting.
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    fn sent(&self, n: usize) {
+        self.counters.sent.fetch_add(n as u64, Relaxed);
+        self.traffic.doubted.store(false, Relaxed);
+        self.traffic.moved();
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.traffic.doubted.load(Relaxed) {
+            self.traffic.doubted.store(false, Relaxed);
+            if self.stream.is_dead() {
+                // An end of the stream.
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let n = (buf.filled().len() - before) as u64;
+        self.traffic.read.fetch_add(n, Relaxed);
+        self.counters.received.fetch_add(n, Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let n = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.sent(n);
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.sent(n);
+        Poll::Ready(Ok(n))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
