@@ -1,6 +1,7 @@
 //! Larder: a caching forward proxy that says why.
 pub mod access;
 pub mod body;
+pub mod cache;
 pub mod clock;
 pub mod field;
 pub mod policy;

@@ -1,0 +1,346 @@
+//! One fetch: the request towards the origin, the verdict on what comes back, and the body into the store.
+//!
+//! ```text
+//!  Order --send--> head --verdict--> Filling    stored while it is read
+//!                                    Validated  304: the stored response is current
+//!                                    Completed  206: the rest of a stored partial response has come
+//!                                    Stale      the origin failed, the stored response may answer
+//!                                    Direct     not stored: straight to the one who asked
+//! ```
+//!
+//! [`obtain`] is one future. Whoever leads polls it himself; if he leaves before the head is there, it goes on
+//! as a task of its own ([`Adopted`]), so that a client that leaves never ends a fetch that others wait for.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::Cache;
+use super::failure::Failure;
+use super::fill::{self, Place};
+use super::flight::{Landing, Leader};
+use crate::access::Access;
+use crate::body::{Body, SharedBody};
+use crate::clock::Moment;
+use crate::field::target::Target;
+use crate::field::via;
+use crate::policy::{self, Asked, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
+use crate::store::{Candidates, StoredResponse};
+use crate::upstream::{Call, OnInterim, Received, UpstreamError};
+
+/// What is added to a request on its way through.
+#[derive(Clone, Debug)]
+pub struct Hop {
+    /// The version in which the request was received.
+    pub version: Version,
+    /// Our name in Via.
+    pub pseudonym: Arc<str>,
+}
+
+impl Hop {
+    /// The fields of a request as they go to the origin.
+    pub(crate) fn outgoing(&self, received: &HeaderMap) -> HeaderMap {
+        let mut headers = received.clone();
+        via::append(&mut headers, self.version, &self.pseudonym);
+        headers
+    }
+}
+
+/// What the origin is asked beyond the client's own words.
+#[derive(Clone, Debug)]
+pub(crate) enum Asking {
+    /// Nothing.
+    Plain,
+    /// Whether this stored response is still the one.
+    Validation(Arc<StoredResponse>),
+    /// Whether one of these variants is the one: their entity tags.
+    Variants(Candidates, HeaderValue),
+    /// The rest of this partial stored response: Range and If-Range.
+    Rest(Arc<StoredResponse>, HeaderValue, Option<HeaderValue>),
+}
+
+impl Asking {
+    /// The stored response that may answer where the origin fails.
+    pub(crate) fn fallback(&self) -> Option<&Arc<StoredResponse>> {
+        match self {
+            Self::Validation(stored) => Some(stored),
+            Self::Plain | Self::Variants(..) | Self::Rest(..) => None,
+        }
+    }
+
+    fn put(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Plain => {}
+            Self::Validation(stored) => policy::conditional(headers, &stored.head),
+            Self::Variants(_, etags) => {
+                headers.insert(header::IF_NONE_MATCH, etags.clone());
+            }
+            Self::Rest(_, range, if_range) => {
+                headers.insert(header::RANGE, range.clone());
+                headers.remove(header::IF_RANGE);
+                if let Some(if_range) = if_range {
+                    headers.insert(header::IF_RANGE, if_range.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Everything that a fetch needs to know.
+pub(crate) struct Order {
+    pub(crate) place: Place,
+    pub(crate) method: Method,
+    /// The client's end-to-end fields.
+    pub(crate) headers: HeaderMap,
+    pub(crate) has_content: bool,
+    pub(crate) body: Body,
+    pub(crate) hop: Hop,
+    pub(crate) access: Arc<Access>,
+    pub(crate) interim: Option<OnInterim>,
+    pub(crate) asking: Asking,
+    /// Whether the answer may be stored.
+    pub(crate) store: bool,
+    /// In which flight, if others may join.
+    pub(crate) leader: Option<Leader>,
+    /// For no client, but to keep what is stored fresh.
+    pub(crate) background: bool,
+}
+
+/// A response on its way into the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Filling {
+    pub(crate) head: Arc<StoredHead>,
+    pub(crate) body: SharedBody,
+    /// Bytes of the body, where the head tells.
+    pub(crate) length: Option<u64>,
+    pub(crate) address: SocketAddr,
+    /// The version in which the origin answered, for Via.
+    pub(crate) version: Version,
+}
+
+/// What a fetch brought.
+pub(crate) enum Brought {
+    /// It is being stored: a reader from the beginning, and the head as received.
+    Filling { filling: Filling, reader: Body, status: StatusCode, headers: HeaderMap },
+    /// The origin says that the stored response is current. `only_here`: fields of the 304 for this requester.
+    Validated { stored: Arc<StoredResponse>, only_here: HeaderMap, address: SocketAddr, reason: Option<Reason> },
+    /// What was missing of a partial stored response has come.
+    Completed { stored: Arc<StoredResponse>, address: SocketAddr },
+    /// The stored response answers, though stale, since the origin failed.
+    Stale { stored: Arc<StoredResponse>, reason: Reason, status: Option<StatusCode>, address: Option<SocketAddr> },
+    /// Not stored.
+    Direct { received: Box<Received>, reason: Reason },
+}
+
+/// Fetches, tells the followers, and starts the copy into the store.
+pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brought, Failure> {
+    let mut leader = order.leader.take();
+    let result = attempt(&cache, &mut order, &mut leader).await;
+    // Still here: nothing is being filled, so this is all that the followers will hear.
+    if let Some(leader) = leader {
+        match &result {
+            Ok(Brought::Validated { stored, reason: None, .. } | Brought::Completed { stored, .. }) => {
+                leader.close(Landing::Stored(Arc::clone(stored)));
+            }
+            Ok(Brought::Stale { stored, .. }) => leader.close(Landing::Stale(Arc::clone(stored))),
+            Ok(Brought::Direct { reason, .. } | Brought::Validated { reason: Some(reason), .. }) => {
+                cache.uncacheable.remember(&order.place.key, cache.clock.now(), &order.place.settings.options);
+                leader.close(Landing::Unshareable(*reason));
+            }
+            Ok(Brought::Filling { .. }) => leader.close(Landing::Unshareable(Reason::NoRoom)),
+            Err(failure) => leader.close(Landing::Failed(Arc::new(failure.clone()))),
+        }
+    }
+    result
+}
+
+async fn attempt(
+    cache: &Arc<Cache>,
+    order: &mut Order,
+    leader: &mut Option<Leader>,
+) -> Result<Brought, Failure> {
+    let mut body = std::mem::replace(&mut order.body, Body::Empty);
+    loop {
+        let mut headers = order.hop.outgoing(&order.headers);
+        order.asking.put(&mut headers);
+        let request_time = cache.clock.now();
+        let rule = order.place.settings.rules.find(&order.place.target);
+        let sent = cache
+            .upstream
+            .send(Call {
+                target: Target::clone(&order.place.target),
+                method: order.method.clone(),
+                headers,
+                body: std::mem::replace(&mut body, Body::Empty),
+                access: Arc::clone(&order.access),
+                on_interim: order.interim.clone(),
+                fetch_over_https: rule.is_some_and(|r| r.fetch_over_https),
+                upgrade: None,
+            })
+            .await;
+        let response_time = cache.clock.now();
+        let terms = Terms { options: &order.place.settings.policy, rule, now: response_time };
+        let facts = if order.background {
+            RequestFacts::refreshing(&order.method, &order.headers)
+        } else {
+            RequestFacts::of(&order.method, &order.headers, order.has_content)
+        };
+        let received = match sent {
+            Ok(received) => received,
+            Err(error) => return failed(&order.asking, &facts, &terms, error),
+        };
+        let reply = reply(&received, request_time, response_time);
+        // Which stored response the answer speaks of.
+        let subject = match &order.asking {
+            Asking::Plain => None,
+            Asking::Validation(stored) | Asking::Rest(stored, ..) => Some(Arc::clone(stored)),
+            Asking::Variants(variants, _) => policy::variant_by_etag(variants, reply.headers)
+                .map(|index| Arc::clone(&variants[index])),
+        };
+        let asked = match (&order.asking, &subject) {
+            (Asking::Rest(..), Some(stored)) => Asked::Rest(&stored.head),
+            (_, Some(stored)) => Asked::Validation(&stored.head),
+            (_, None) => Asked::Plain,
+        };
+        let verdict = policy::verdict(&facts, asked, &reply, &terms);
+        let address = received.address;
+        match (verdict, subject) {
+            (Verdict::Store(head), _) if order.store => {
+                let begun = fill::begin(cache, &order.place, leader, *head, received);
+                return Ok(begun.unwrap_or_else(|(received, reason)| Brought::Direct { received, reason }));
+            }
+            (Verdict::Store(_), _) => {
+                return Ok(Brought::Direct { received: Box::new(received), reason: Reason::UncacheableKey });
+            }
+            (Verdict::Combine(head), Some(old)) => {
+                let rest = fill::complete(cache, &order.place, &old, *head, received).await;
+                if let Some(stored) = rest {
+                    return Ok(Brought::Completed { stored, address });
+                }
+                order.asking = Asking::Plain;
+            }
+            (Verdict::Freshen { head, only_here }, Some(old)) => {
+                let updated = StoredResponse::new((*head).clone(), old.body.clone());
+                // Gone meanwhile, or superseded: it still answers this request.
+                let stored = cache
+                    .store
+                    .freshen(&order.place.key, order.place.generation, &old, *head)
+                    .unwrap_or_else(|| Arc::new(updated));
+                return Ok(Brought::Validated { stored, only_here, address, reason: None });
+            }
+            (Verdict::FreshenOnce { head, reason, remove }, Some(old)) => {
+                if remove {
+                    cache.store.remove(&order.place.key, &old);
+                }
+                let stored = Arc::new(StoredResponse::new(*head, old.body.clone()));
+                return Ok(Brought::Validated {
+                    stored,
+                    only_here: HeaderMap::new(),
+                    address,
+                    reason: Some(reason),
+                });
+            }
+            (Verdict::ServeStale(reason), Some(stored)) => {
+                let status = Some(received.status);
+                return Ok(Brought::Stale { stored, reason, status, address: Some(address) });
+            }
+            // Without a condition or a range of ours there can be no second one.
+            (
+                Verdict::Refetch
+                | Verdict::Combine(_)
+                | Verdict::Freshen { .. }
+                | Verdict::FreshenOnce { .. }
+                | Verdict::ServeStale(_),
+                _,
+            ) => {
+                if matches!(order.asking, Asking::Plain) {
+                    return Err(Failure::Refused { reason: Reason::NotModified });
+                }
+                order.asking = Asking::Plain;
+            }
+            (Verdict::PassThrough(reason), _) => {
+                return Ok(Brought::Direct { received: Box::new(received), reason });
+            }
+            (Verdict::Refuse(reason), _) => return Err(Failure::Refused { reason }),
+        }
+    }
+}
+
+pub(crate) fn reply(received: &Received, request_time: Moment, response_time: Moment) -> Reply<'_> {
+    Reply {
+        status: received.status,
+        headers: &received.headers,
+        request_time,
+        response_time,
+        framing_ok: received.framing_ok,
+        close_delimited: received.close_delimited,
+        content_length: received.content_length,
+    }
+}
+
+/// The origin could not be asked: the stored response answers where it may.
+fn failed(
+    asking: &Asking,
+    facts: &RequestFacts<'_>,
+    terms: &Terms<'_>,
+    error: UpstreamError,
+) -> Result<Brought, Failure> {
+    let address = error.address;
+    let Some(stored) = asking.fallback() else { return Err(Failure::Upstream(Arc::new(error))) };
+    match policy::stale_on_failure(facts, &stored.head, terms) {
+        Some(reason) => Ok(Brought::Stale { stored: Arc::clone(stored), reason, status: None, address }),
+        None => Err(Failure::of(error, &stored.head)),
+    }
+}
+
+/// A fetch that goes on as a task when the one who polls it leaves.
+pub(crate) struct Adopted {
+    work: Option<Work>,
+    cache: Arc<Cache>,
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Brought, Failure>> + Send>>;
+
+impl Adopted {
+    pub(crate) fn new(cache: Arc<Cache>, work: Work) -> Self {
+        Self { work: Some(work), cache }
+    }
+}
+
+impl Future for Adopted {
+    type Output = Result<Brought, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(work) = self.work.as_mut() else { return Poll::Pending };
+        let result = std::task::ready!(work.as_mut().poll(cx));
+        self.work = None;
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            self.cache.shutdown.spawn(async move {
+                // Nobody waits any more: the followers have been told, and the body goes to the store.
+                drop(work.await);
+            });
+        }
+    }
+}
+
+impl policy::Candidate for Filling {
+    fn head(&self) -> &StoredHead {
+        &self.head
+    }
+
+    fn marked_stale(&self) -> bool {
+        false
+    }
+
+    fn length(&self) -> u64 {
+        self.length.unwrap_or(0)
+    }
+}

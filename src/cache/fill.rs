@@ -1,0 +1,188 @@
+//! Bodies on their way into the store: read by their clients while they are stored, finished when nobody reads
+//! any more only where that is cheap, and joined to what was stored of the same representation before.
+
+use http_body_util::BodyExt;
+use std::sync::Arc;
+
+use super::fetch::{Brought, Filling};
+use super::flight::{Landing, Leader};
+use super::{Cache, Options, Settings};
+use crate::body::{self, Body, StoredBody};
+use crate::clock::{Moment, Stopwatch};
+use crate::field::status::ProxyError;
+use crate::field::target::Target;
+use crate::policy::{self, Reason, StoredHead, Terms};
+use crate::store::{CacheKey, Candidates, Fill, Generation, StoredResponse};
+use crate::upstream::Received;
+
+/// Under which key, as of which generation and by which settings something is stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) key: CacheKey,
+    pub(crate) generation: Generation,
+    pub(crate) target: Arc<Target>,
+    pub(crate) settings: Arc<Settings>,
+}
+
+impl Place {
+    pub(crate) fn terms(&self, now: Moment) -> Terms<'_> {
+        let rule = self.settings.rules.find(&self.target);
+        Terms { options: &self.settings.policy, rule, now }
+    }
+}
+
+/// Begins the copy into the store; gives the response back where there is no room for it.
+pub(crate) fn begin(
+    cache: &Arc<Cache>,
+    place: &Place,
+    leader: &mut Option<Leader>,
+    head: StoredHead,
+    received: Received,
+) -> Result<Brought, (Box<Received>, Reason)> {
+    let fill = match cache.store.fill(&place.key, place.generation, head, received.content_length) {
+        Ok(fill) => fill,
+        Err(reason) => return Err((Box::new(received), reason)),
+    };
+    let Some(reader) = fill.reader() else { return Err((Box::new(received), Reason::NoRoom)) };
+    let filling = Filling {
+        head: Arc::new(fill.head().clone()),
+        body: fill.shared().clone(),
+        length: received.content_length,
+        address: received.address,
+        version: received.version,
+    };
+    if let Some(leader) = leader {
+        leader.land(Landing::Filling(filling.clone()));
+    }
+    cache.uncacheable.forget(&place.key);
+    let Received { status, headers, body, .. } = received;
+    let pump = pump(Arc::clone(cache), place.clone(), fill, body, leader.take());
+    cache.shutdown.spawn(pump);
+    Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers })
+}
+
+/// Copies the body into the store while its readers read it.
+async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, leader: Option<Leader>) {
+    let mut patience = Patience::new();
+    let mut trailers = None;
+    loop {
+        match body.frame().await {
+            None => break,
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    if fill.push(data).await.is_err() {
+                        // It had become a pass-through, and its last reader has left.
+                        return;
+                    }
+                    if !patience.goes_on(&fill, &place.settings.options) {
+                        cache.note_rejection(Reason::Abandoned);
+                        fill.fail(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
+                        return;
+                    }
+                }
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            },
+            Some(Err(error)) => {
+                cache.note_rejection(Reason::Incomplete);
+                fill.fail(error);
+                return;
+            }
+        }
+    }
+    let head = fill.head();
+    let partial = !head.is_complete();
+    if partial && head.expected_length().is_some_and(|expected| expected != fill.written()) {
+        cache.note_rejection(Reason::Partial);
+        fill.discard(trailers);
+        return;
+    }
+    let before = if partial { cache.store.candidates(&place.key) } else { Candidates::default() };
+    match fill.finish(trailers) {
+        Ok(stored) if partial => {
+            let terms = place.terms(cache.clock.now());
+            let joined = before.iter().find_map(|old| join(&cache, &place, old, &stored, &terms));
+            drop(joined);
+        }
+        Ok(_) => {}
+        Err(reason) => cache.note_rejection(reason),
+    }
+    // The flight ends only now that the store has the response: whoever comes next finds one or the other.
+    drop(leader);
+}
+
+/// Whether a fill that nobody reads is worth finishing.
+struct Patience {
+    began: Stopwatch,
+    alone: Option<(Stopwatch, u64)>,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { began: Stopwatch::start(), alone: None }
+    }
+
+    fn goes_on(&mut self, fill: &Fill, options: &Options) -> bool {
+        if fill.readers() > 0 {
+            self.alone = None;
+            return true;
+        }
+        let received = fill.written();
+        let (since, then) = self.alone.get_or_insert_with(|| (Stopwatch::start(), received));
+        match fill.remaining() {
+            Some(left) => {
+                let rate = received as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+                left <= options.finish_bytes || left as f64 / rate <= options.finish_time.as_secs_f64()
+            }
+            None => received - *then <= options.finish_bytes || since.elapsed() <= options.finish_time,
+        }
+    }
+}
+
+/// Takes in the rest of a partial stored response, and stores the whole. `None` when that failed.
+pub(crate) async fn complete(
+    cache: &Arc<Cache>,
+    place: &Place,
+    old: &Arc<StoredResponse>,
+    head: StoredHead,
+    received: Received,
+) -> Option<Arc<StoredResponse>> {
+    let mut fill = cache.store.fill(&place.key, place.generation, head, received.content_length).ok()?;
+    let mut body = received.body;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    fill.push(data).await.ok()?;
+                }
+            }
+            Err(error) => {
+                cache.note_rejection(Reason::Incomplete);
+                fill.fail(error);
+                return None;
+            }
+        }
+    }
+    let stored = fill.finish(None).ok()?;
+    join(cache, place, old, &stored, &place.terms(cache.clock.now()))
+}
+
+/// Joins two parts of one representation. RFC 9111 section 3.4.
+fn join(
+    cache: &Arc<Cache>,
+    place: &Place,
+    old: &Arc<StoredResponse>,
+    new: &Arc<StoredResponse>,
+    terms: &Terms<'_>,
+) -> Option<Arc<StoredResponse>> {
+    let combined = policy::combine(&old.head, &new.head, terms)?;
+    let pieces: Vec<StoredBody> = combined
+        .pieces
+        .iter()
+        .map(|piece| match piece.source {
+            policy::Source::Existing => old.body.slice(piece.at.clone()),
+            policy::Source::New => new.body.slice(piece.at.clone()),
+        })
+        .collect();
+    let whole = StoredResponse::new(*combined.head, StoredBody::concat(&pieces));
+    cache.store.insert(&place.key, place.generation, whole).ok()
+}

@@ -1,0 +1,157 @@
+//! Collapsed requests: who fetches, who waits, and what the waiting ones are told.
+//!
+//! ```text
+//!  Waiting --head--> Landed(Filling | Stored | Unshareable | Failed)
+//! ```
+//!
+//! A request that misses joins the flight of its key. The first one leads: it fetches. The others follow: they
+//! wait for the head and then decide for themselves whether the response can answer them. A follower joins one
+//! flight at most. A flight stays on the table while its body is being stored, so that late ones read it from
+//! its beginning, and leaves it at once when it can't be shared or when its key's generation moves.
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use super::failure::Failure;
+use super::fetch::Filling;
+use crate::policy::Reason;
+use crate::store::{CacheKey, Generation, StoredResponse};
+
+/// Independent parts of the table, so that keys seldom wait for each other.
+const SHARDS: usize = 32;
+
+/// What a follower is told when the head is there.
+#[derive(Clone, Debug)]
+pub(crate) enum Landing {
+    /// The response is on its way into the store.
+    Filling(Filling),
+    /// A stored response was validated, or the body was there at once.
+    Stored(Arc<StoredResponse>),
+    /// The origin failed, and the stored response may answer though stale: each follower by its own leave.
+    Stale(Arc<StoredResponse>),
+    /// The response can't be shared: everyone fetches alone, in parallel.
+    Unshareable(Reason),
+    /// There was none.
+    Failed(Arc<Failure>),
+}
+
+/// The requests under way.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    shards: Box<[Mutex<HashMap<CacheKey, Arc<Flight>, RandomState>>]>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Flight {
+    generation: Generation,
+    landing: watch::Sender<Option<Landing>>,
+}
+
+/// What joining brought.
+pub(crate) enum Joined {
+    /// Nobody was fetching: this request does.
+    Lead(Leader),
+    /// Somebody is: wait for the head.
+    Follow(Follower),
+}
+
+impl Flights {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::new(HashMap::default())).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Joins the flight for `key`, or opens one. A flight of an older generation is not joined: what it brings
+    /// was invalidated while it was under way.
+    pub(crate) fn join(self: &Arc<Self>, key: &CacheKey, generation: Generation) -> Joined {
+        let mut shard = self.shard(key).lock();
+        if let Some(flight) = shard.get(key)
+            && flight.generation == generation
+        {
+            return Joined::Follow(Follower { landing: flight.landing.subscribe() });
+        }
+        let flight = Arc::new(Flight { generation, landing: watch::Sender::new(None) });
+        shard.insert(key.clone(), Arc::clone(&flight));
+        Joined::Lead(Leader { flights: Arc::clone(self), key: key.clone(), flight })
+    }
+
+    /// How many are under way.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// What the flight for `key` has brought so far, if one is under way and its head is there.
+    pub(crate) fn landed(&self, key: &CacheKey, generation: Generation) -> Option<Landing> {
+        let shard = self.shard(key).lock();
+        let flight = shard.get(key).filter(|flight| flight.generation == generation)?;
+        flight.landing.borrow().clone()
+    }
+
+    fn shard(&self, key: &CacheKey) -> &Mutex<HashMap<CacheKey, Arc<Flight>, RandomState>> {
+        let hash = self.hasher.hash_one(key) as usize;
+        &self.shards[hash % SHARDS]
+    }
+}
+
+/// The right and the duty to tell the followers. Dropped without a word, they are told that it failed.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    flights: Arc<Flights>,
+    key: CacheKey,
+    flight: Arc<Flight>,
+}
+
+impl Leader {
+    /// Tells the followers, now and later ones: the flight stays on the table until this is dropped.
+    pub(crate) fn land(&self, landing: Landing) {
+        self.flight.landing.send_replace(Some(landing));
+    }
+
+    /// Tells the followers, and takes the flight off the table so that nobody else joins.
+    pub(crate) fn close(self, landing: Landing) {
+        self.remove();
+        self.flight.landing.send_replace(Some(landing));
+    }
+
+    fn remove(&self) {
+        let mut shard = self.flights.shard(&self.key).lock();
+        if shard.get(&self.key).is_some_and(|found| Arc::ptr_eq(found, &self.flight)) {
+            shard.remove(&self.key);
+        }
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        self.remove();
+        self.flight.landing.send_if_modified(|landing| {
+            let silent = landing.is_none();
+            if silent {
+                *landing = Some(Landing::Unshareable(Reason::Incomplete));
+            }
+            silent
+        });
+    }
+}
+
+/// A place in the queue for the head.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    landing: watch::Receiver<Option<Landing>>,
+}
+
+impl Follower {
+    /// The head, when it is there. `None` when the leader vanished.
+    pub(crate) async fn landing(mut self) -> Option<Landing> {
+        match self.landing.wait_for(Option::is_some).await {
+            Ok(landing) => landing.clone(),
+            Err(_) => None,
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Requests that the cache lets through, and what their answers do to what is stored: invalidation by unsafe
+//! methods (RFC 9111 section 4.4), POST stored as GET (RFC 9110 section 9.3.3), HEAD that freshens or marks
+//! (RFC 9111 section 4.3.5). They stream in the client's own future: nobody else waits for them.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::fetch::{Asking, Brought, reply};
+use super::fill::{self, Place};
+use super::{Ask, Cache, CacheResult, Errand, Failure, Outcome, Served, serve};
+use crate::body::Body;
+use crate::field::status::Forward;
+use crate::field::target::Target;
+use crate::policy::{self, HeadEffect, Reason, RequestFacts, Terms};
+use crate::store::{CacheKey, Candidates, Generation};
+use crate::upstream::{Call, Received, UpstreamError};
+
+impl Cache {
+    /// Straight through. An unsafe method's answer invalidates what it names.
+    pub(super) async fn bypass(
+        self: &Arc<Self>,
+        mut ask: Ask,
+        forward: Forward,
+        reason: Reason,
+    ) -> Result<Served, Failure> {
+        let request_time = self.clock.now();
+        let received = self.send(&mut ask).await.map_err(|e| Failure::Upstream(Arc::new(e)))?;
+        let outcome = Outcome {
+            result: CacheResult::Bypass,
+            forward: Some(forward),
+            forward_status: Some(received.status),
+            detail: Some(reason),
+            upstream: Some(received.address),
+            ..Outcome::default()
+        };
+        self.invalidate_by(&ask, &received);
+        if ask.method == Method::POST {
+            let rule = ask.settings.rules.find(&ask.target);
+            let now = self.clock.now();
+            let terms = Terms { options: &ask.settings.policy, rule, now };
+            let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
+            let reply = reply(&received, request_time, now);
+            if let Some(head) = policy::post_stores(&facts, &ask.target, &reply, &terms) {
+                // After the invalidation: of the generation that it began.
+                let key = CacheKey::of(&ask.target, rule);
+                let place = Place {
+                    generation: self.store.generation(&key),
+                    key,
+                    target: Arc::clone(&ask.target),
+                    settings: Arc::clone(&ask.settings),
+                };
+                let begun = fill::begin(self, &place, &mut None, *head, received);
+                let brought = begun.unwrap_or_else(|(received, reason)| Brought::Direct { received, reason });
+                let errand = Errand { forward, reason: None, store: true, asking: Asking::Plain };
+                return Ok(self.brought(&ask, brought, &errand));
+            }
+        }
+        Ok(through(received, outcome))
+    }
+
+    /// HEAD goes on as it is, and tells what is stored for GET whether it still holds.
+    pub(super) async fn head(
+        self: &Arc<Self>,
+        mut ask: Ask,
+        key: CacheKey,
+        generation: Generation,
+        candidates: &Candidates,
+        errand: Errand,
+    ) -> Result<Served, Failure> {
+        let request_time = self.clock.now();
+        let sent = self.send(&mut ask).await;
+        let rule = ask.settings.rules.find(&ask.target);
+        let now = self.clock.now();
+        let terms = Terms { options: &ask.settings.policy, rule, now };
+        let facts = RequestFacts::of(&ask.method, &ask.headers, false);
+        let outcome = Outcome {
+            result: CacheResult::Miss,
+            forward: Some(errand.forward),
+            detail: errand.reason,
+            ..Outcome::default()
+        };
+        let received = match sent {
+            Ok(received) => received,
+            Err(error) => {
+                let Some(stored) = errand.asking.fallback() else {
+                    return Err(Failure::Upstream(Arc::new(error)));
+                };
+                let Some(reason) = policy::stale_on_failure(&facts, &stored.head, &terms) else {
+                    return Err(Failure::of(error, &stored.head));
+                };
+                let freshness = policy::freshness(&stored.head, &terms);
+                let outcome = Outcome {
+                    result: CacheResult::Stale,
+                    ttl: Some(freshness.ttl()),
+                    detail: Some(reason),
+                    ..outcome
+                };
+                return Ok(serve::stored(&facts, stored, &freshness, false, &ask.settings, outcome));
+            }
+        };
+        if let Some(index) = policy::selected(&facts, candidates, &terms) {
+            let stored = &candidates[index];
+            let reply = reply(&received, request_time, now);
+            match policy::head_effect(&facts, &stored.head, stored.body.len(), &reply, &terms) {
+                HeadEffect::None => {}
+                HeadEffect::Freshen(head) => {
+                    // Whether it was still there to be freshened makes no difference to this answer.
+                    drop(self.store.freshen(&key, generation, stored, *head));
+                }
+                HeadEffect::MarkStale => stored.mark_stale(),
+            }
+        }
+        let outcome = Outcome {
+            forward_status: Some(received.status),
+            upstream: Some(received.address),
+            ..outcome
+        };
+        Ok(through(received, outcome))
+    }
+
+    async fn send(&self, ask: &mut Ask) -> Result<Received, UpstreamError> {
+        let rule = ask.settings.rules.find(&ask.target);
+        let call = Call {
+            target: Target::clone(&ask.target),
+            method: ask.method.clone(),
+            headers: ask.hop.outgoing(&ask.headers),
+            body: std::mem::replace(&mut ask.body, Body::Empty),
+            access: Arc::clone(&ask.access),
+            on_interim: ask.interim.take(),
+            fetch_over_https: rule.is_some_and(|rule| rule.fetch_over_https),
+            upgrade: None,
+        };
+        self.upstream.send(call).await
+    }
+
+    /// RFC 9111 section 4.4: what an unsafe method's answer names is no longer what is stored.
+    fn invalidate_by(&self, ask: &Ask, received: &Received) {
+        for target in policy::invalidates(&ask.method, received.status, &ask.target, &received.headers) {
+            let rule = ask.settings.rules.find(&target);
+            self.store.invalidate(&CacheKey::of(&target, rule));
+        }
+    }
+}
+
+/// What an origin sent, as it is.
+pub(super) fn through(received: Received, outcome: Outcome) -> Served {
+    Served {
+        status: received.status,
+        headers: received.headers,
+        body: received.body,
+        received: received.version,
+        outcome,
+    }
+}

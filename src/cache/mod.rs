@@ -1,0 +1,478 @@
+//! The only place where policy, store and upstream meet.
+//!
+//! [`Cache::look`] classifies a request, looks its key up and lets policy decide; what can be answered from the
+//! store is answered there and then, without an await. [`Cache::respond`] does the rest. Both return what is to
+//! be sent, or why there is nothing to send; neither knows how that is rendered.
+
+mod explain;
+mod failure;
+mod fetch;
+mod fill;
+mod flight;
+mod invalidate;
+pub mod outcome;
+mod serve;
+mod uncacheable;
+
+pub use explain::{host_of, parse_url};
+pub use failure::Failure;
+pub use fetch::Hop;
+pub use outcome::{CacheResult, Outcome};
+
+use http::{HeaderMap, Method, StatusCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::access::Access;
+use crate::body::Body;
+use crate::clock::{Clock, Moment};
+use crate::field::status::Forward;
+use crate::field::target::Target;
+use crate::policy::rules::Rules;
+use crate::policy::{self, Plan, Reason, RequestFacts, Terms};
+use crate::shutdown::Shutdown;
+use crate::store::{CacheKey, Candidates, Generation, Store, StoredResponse};
+use crate::upstream::{OnInterim, Upstream};
+use fetch::{Adopted, Asking, Brought, Order, obtain};
+use fill::Place;
+use flight::{Flights, Joined, Landing, Leader};
+use uncacheable::Uncacheable;
+
+/// The figures of collapsing and filling.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// `cache.collapse_wait`: how long a follower waits for the leader's head. Default 5 s.
+    pub collapse_wait: Duration,
+    /// `cache.uncacheable_memory`: how long a key is remembered as not shareable. Default 30 s.
+    pub uncacheable_memory: Duration,
+    /// `cache.finish_bytes`: a fill nobody reads goes on if no more than this remains. Default 1 MiB.
+    pub finish_bytes: u64,
+    /// `cache.finish_time`: or if it is likely to take no longer than this. Default 2 s.
+    pub finish_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            collapse_wait: Duration::from_secs(5),
+            uncacheable_memory: Duration::from_secs(30),
+            finish_bytes: 1024 * 1024,
+            finish_time: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What configuration says of caching: one snapshot for a whole exchange.
+#[derive(Debug)]
+pub struct Settings {
+    /// Collapsing and filling.
+    pub options: Options,
+    /// Policy's figures.
+    pub policy: policy::Options,
+    /// Per-host and per-pattern rules.
+    pub rules: Rules,
+}
+
+/// A request, as the cache sees it.
+pub struct Ask {
+    /// What is asked for.
+    pub target: Arc<Target>,
+    /// The method.
+    pub method: Method,
+    /// Its end-to-end fields, as the origin will see them: what is hop-by-hop must not select a variant.
+    pub headers: HeaderMap,
+    /// Whether there is content.
+    pub has_content: bool,
+    /// The content.
+    pub body: Body,
+    /// What is added on the way through.
+    pub hop: Hop,
+    /// Which destinations may be dialled.
+    pub access: Arc<Access>,
+    /// The snapshot.
+    pub settings: Arc<Settings>,
+    /// Where interim responses go.
+    pub interim: Option<OnInterim>,
+}
+
+/// A response to be sent.
+#[derive(Debug)]
+pub struct Served {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields, without hop-by-hop ones, Via and Cache-Status.
+    pub headers: HeaderMap,
+    /// Its content.
+    pub body: Body,
+    /// The version in which it came, for Via.
+    pub received: http::Version,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+/// What a look at the store brought.
+#[derive(Debug)]
+pub enum Look {
+    /// The answer.
+    Served(Served),
+    /// There is none, and none may be fetched.
+    Failed(Failure),
+    /// The origin must be asked.
+    Go(Planned),
+}
+
+/// What is to be done, and on which ground.
+#[derive(Debug)]
+pub struct Planned {
+    key: CacheKey,
+    generation: Generation,
+    candidates: Candidates,
+    plan: Plan,
+    now: Moment,
+}
+
+/// The cache: shared by all connections.
+#[derive(Debug)]
+pub struct Cache {
+    store: Store,
+    flights: Arc<Flights>,
+    uncacheable: Uncacheable,
+    upstream: Upstream,
+    clock: Clock,
+    shutdown: Shutdown,
+    rejections: [AtomicU64; Reason::ALL.len()],
+}
+
+impl Cache {
+    /// A cache over `store` that fetches by `upstream`.
+    pub fn new(store: Store, upstream: Upstream, clock: Clock, shutdown: Shutdown) -> Self {
+        Self {
+            store,
+            flights: Arc::new(Flights::new()),
+            uncacheable: Uncacheable::new(),
+            upstream,
+            clock,
+            shutdown,
+            rejections: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// The store, for purges and figures.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Fetches that others may join, under way now.
+    pub fn flights(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// How often something on its way into the store was turned away after its head, by reason.
+    pub fn rejections(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        Reason::ALL.iter().map(|&r| (r, self.rejections[r as usize].load(Ordering::Relaxed)))
+    }
+
+    pub(crate) fn note_rejection(&self, reason: Reason) {
+        self.rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Looks the request up, and answers it from the store where policy lets it.
+    pub fn look(self: &Arc<Self>, ask: &Ask) -> Look {
+        let now = self.clock.now();
+        let rule = ask.settings.rules.find(&ask.target);
+        let key = CacheKey::of(&ask.target, rule);
+        let generation = self.store.generation(&key);
+        let candidates = self.store.candidates(&key);
+        let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
+        let terms = Terms { options: &ask.settings.policy, rule, now };
+        let plan = policy::plan(&facts, &candidates, &terms);
+        match &plan {
+            Plan::Serve { index, freshness, reason, .. } => {
+                let outcome = outcome::hit(freshness, *reason);
+                Look::Served(serve::stored(&facts, &candidates[*index], freshness, false, &ask.settings, outcome))
+            }
+            Plan::ServeAndRefresh { index, freshness } => {
+                let stored = &candidates[*index];
+                self.refresh(ask, &key, generation, stored);
+                let outcome = outcome::hit(freshness, Some(Reason::StaleWhileRevalidate));
+                Look::Served(serve::stored(&facts, stored, freshness, false, &ask.settings, outcome))
+            }
+            Plan::Unsatisfiable { reason } => Look::Failed(Failure::OnlyIfCached(*reason)),
+            Plan::Bypass { .. } | Plan::Fetch { .. } | Plan::Revalidate { .. } | Plan::Complete { .. } => {
+                Look::Go(Planned { key, generation, candidates, plan, now })
+            }
+        }
+    }
+
+    /// Asks the origin, as `planned` says.
+    pub async fn respond(self: &Arc<Self>, ask: Ask, planned: Planned) -> Result<Served, Failure> {
+        let Planned { key, generation, candidates, plan, now } = planned;
+        let errand = match plan {
+            Plan::Fetch { forward, reason, store, etags } => {
+                let asking = etags.map_or(Asking::Plain, |etags| Asking::Variants(candidates.clone(), etags));
+                Errand { forward, reason, store, asking }
+            }
+            Plan::Revalidate { index, forward, reason } => {
+                let asking = Asking::Validation(Arc::clone(&candidates[index]));
+                Errand { forward, reason: Some(reason), store: true, asking }
+            }
+            Plan::Complete { index, range, if_range } => {
+                let asking = Asking::Rest(Arc::clone(&candidates[index]), range, if_range);
+                Errand { forward: Forward::Partial, reason: None, store: true, asking }
+            }
+            Plan::Bypass { forward, reason } => return self.bypass(ask, forward, reason).await,
+            // `look` has answered these.
+            Plan::Serve { .. } | Plan::ServeAndRefresh { .. } | Plan::Unsatisfiable { .. } => {
+                return self.bypass(ask, Forward::Bypass, Reason::Rule).await;
+            }
+        };
+        if ask.method == Method::HEAD {
+            return self.head(ask, key, generation, &candidates, errand).await;
+        }
+        let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
+        if !errand.store || !facts.may_lead() || self.uncacheable.remembers(&key, now) {
+            if errand.store
+                && facts.may_join()
+                && let Some(landing) = self.flights.landed(&key, generation)
+                && let Ok(result) = self.follow(&ask, landing, &errand)
+            {
+                return result;
+            }
+            return self.alone(ask, key, generation, errand, None).await;
+        }
+        match self.flights.join(&key, generation) {
+            Joined::Lead(leader) => {
+                // Between the look and the join, another flight may have landed.
+                if let Look::Served(served) = self.look(&ask) {
+                    return Ok(served);
+                }
+                self.alone(ask, key, generation, errand, Some(leader)).await
+            }
+            Joined::Follow(follower) => {
+                let wait = ask.settings.options.collapse_wait;
+                let reason = match tokio::time::timeout(wait, follower.landing()).await {
+                    Ok(Some(landing)) => match self.follow(&ask, landing, &errand) {
+                        Ok(result) => return result,
+                        Err(reason) => reason,
+                    },
+                    Ok(None) => Reason::CollapseMismatch,
+                    Err(_elapsed) => Reason::CollapseTimeout,
+                };
+                let errand = Errand { reason: errand.reason.or(Some(reason)), ..errand };
+                self.alone(ask, key, generation, errand, None).await
+            }
+        }
+    }
+
+    /// What a follower makes of the head it waited for: an answer, or the reason why it must go alone.
+    fn follow(
+        self: &Arc<Self>,
+        ask: &Ask,
+        landing: Landing,
+        errand: &Errand,
+    ) -> Result<Result<Served, Failure>, Reason> {
+        let rule = ask.settings.rules.find(&ask.target);
+        let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
+        let terms = Terms { options: &ask.settings.policy, rule, now: self.clock.now() };
+        let outcome = Outcome {
+            result: CacheResult::Collapsed,
+            forward: Some(errand.forward),
+            collapsed: true,
+            ..Outcome::default()
+        };
+        match landing {
+            Landing::Filling(filling) => {
+                let plan = policy::plan(&facts, std::slice::from_ref(&filling), &terms);
+                let Plan::Serve { freshness, .. } = plan else { return Err(Reason::CollapseMismatch) };
+                let outcome = Outcome { ttl: Some(freshness.ttl()), upstream: Some(filling.address), ..outcome };
+                serve::filling(&facts, &filling, &freshness, outcome)
+                    .map(Ok)
+                    .ok_or(Reason::CollapseMismatch)
+            }
+            Landing::Stored(stored) => {
+                let plan = policy::plan(&facts, std::slice::from_ref(&stored), &terms);
+                let (Plan::Serve { freshness, .. } | Plan::ServeAndRefresh { freshness, .. }) = plan else {
+                    return Err(Reason::CollapseMismatch);
+                };
+                let outcome = Outcome { ttl: Some(freshness.ttl()), ..outcome };
+                Ok(Ok(serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)))
+            }
+            Landing::Stale(stored) => {
+                let reason = policy::stale_on_failure(&facts, &stored.head, &terms)
+                    .ok_or(Reason::CollapseMismatch)?;
+                let freshness = policy::freshness(&stored.head, &terms);
+                let outcome = Outcome { ttl: Some(freshness.ttl()), detail: Some(reason), ..outcome };
+                Ok(Ok(serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)))
+            }
+            Landing::Unshareable(_) => Err(Reason::CollapseMismatch),
+            Landing::Failed(failure) => Ok(Err(failure.as_ref().clone())),
+        }
+    }
+
+    /// Fetches for this request: as the leader of a flight, or for itself alone.
+    async fn alone(
+        self: &Arc<Self>,
+        mut ask: Ask,
+        key: CacheKey,
+        generation: Generation,
+        errand: Errand,
+        leader: Option<Leader>,
+    ) -> Result<Served, Failure> {
+        let leads = leader.is_some();
+        let order = self.order(&mut ask, key, generation, &errand, leader);
+        let work = obtain(Arc::clone(self), order);
+        let brought = if leads {
+            Adopted::new(Arc::clone(self), Box::pin(work)).await?
+        } else {
+            Box::pin(work).await?
+        };
+        Ok(self.brought(&ask, brought, &errand))
+    }
+
+    fn order(
+        &self,
+        ask: &mut Ask,
+        key: CacheKey,
+        generation: Generation,
+        errand: &Errand,
+        leader: Option<Leader>,
+    ) -> Order {
+        Order {
+            place: Place { key, generation, target: Arc::clone(&ask.target), settings: Arc::clone(&ask.settings) },
+            method: ask.method.clone(),
+            headers: ask.headers.clone(),
+            has_content: ask.has_content,
+            body: std::mem::replace(&mut ask.body, Body::Empty),
+            hop: ask.hop.clone(),
+            access: Arc::clone(&ask.access),
+            interim: ask.interim.take(),
+            asking: errand.asking.clone(),
+            store: errand.store,
+            leader,
+            background: false,
+        }
+    }
+
+    /// Makes an answer to this request of what a fetch brought.
+    fn brought(&self, ask: &Ask, brought: Brought, errand: &Errand) -> Served {
+        let rule = ask.settings.rules.find(&ask.target);
+        let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
+        let terms = Terms { options: &ask.settings.policy, rule, now: self.clock.now() };
+        let outcome = Outcome {
+            result: CacheResult::Miss,
+            forward: Some(errand.forward),
+            detail: errand.reason,
+            ..Outcome::default()
+        };
+        match brought {
+            Brought::Filling { filling, reader, status, headers } => {
+                let freshness = policy::freshness(&filling.head, &terms);
+                let outcome = Outcome {
+                    forward_status: Some(status),
+                    stored: true,
+                    ttl: Some(freshness.ttl()),
+                    upstream: Some(filling.address),
+                    ..outcome
+                };
+                let received = filling.version;
+                let served = Served { status, headers, body: reader, received, outcome };
+                // Its own conditions did not go to the origin, so they are answered here.
+                let ours = matches!(errand.asking, Asking::Validation(_));
+                if ours { serve::replacing(&facts, &filling, &freshness, served) } else { served }
+            }
+            Brought::Validated { stored, only_here, address, reason } => {
+                let freshness = policy::freshness(&stored.head, &terms);
+                let outcome = Outcome {
+                    result: CacheResult::Revalidated,
+                    forward_status: Some(StatusCode::NOT_MODIFIED),
+                    stored: reason.is_none(),
+                    ttl: Some(freshness.ttl()),
+                    detail: reason.or(outcome.detail),
+                    upstream: Some(address),
+                    ..outcome
+                };
+                let mut served = serve::stored(&facts, &stored, &freshness, true, &ask.settings, outcome);
+                served.headers.extend(only_here);
+                served
+            }
+            Brought::Completed { stored, address } => {
+                let freshness = policy::freshness(&stored.head, &terms);
+                let outcome = Outcome {
+                    forward_status: Some(StatusCode::PARTIAL_CONTENT),
+                    stored: true,
+                    ttl: Some(freshness.ttl()),
+                    upstream: Some(address),
+                    ..outcome
+                };
+                serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)
+            }
+            Brought::Stale { stored, reason, status, address } => {
+                let freshness = policy::freshness(&stored.head, &terms);
+                let outcome = Outcome {
+                    result: CacheResult::Stale,
+                    forward_status: status,
+                    ttl: Some(freshness.ttl()),
+                    detail: Some(reason),
+                    upstream: address,
+                    ..outcome
+                };
+                serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)
+            }
+            Brought::Direct { received, reason } => {
+                let outcome = Outcome {
+                    forward_status: Some(received.status),
+                    detail: Some(reason),
+                    upstream: Some(received.address),
+                    ..outcome
+                };
+                invalidate::through(*received, outcome)
+            }
+        }
+    }
+
+    /// A background validation of a response that is being served stale.
+    fn refresh(
+        self: &Arc<Self>,
+        ask: &Ask,
+        key: &CacheKey,
+        generation: Generation,
+        stored: &Arc<StoredResponse>,
+    ) {
+        let Joined::Lead(leader) = self.flights.join(key, generation) else { return };
+        let order = Order {
+            place: Place {
+                key: key.clone(),
+                generation,
+                target: Arc::clone(&ask.target),
+                settings: Arc::clone(&ask.settings),
+            },
+            method: Method::GET,
+            headers: ask.headers.clone(),
+            has_content: false,
+            body: Body::Empty,
+            hop: ask.hop.clone(),
+            access: Arc::clone(&ask.access),
+            interim: None,
+            asking: Asking::Validation(Arc::clone(stored)),
+            store: true,
+            leader: Some(leader),
+            background: true,
+        };
+        let work = obtain(Arc::clone(self), order);
+        self.shutdown.spawn(async move {
+            if let Err(failure) = work.await {
+                tracing::debug!(%failure, "a background validation failed");
+            }
+        });
+    }
+}
+
+/// Why the origin is asked, and what for.
+#[derive(Debug)]
+struct Errand {
+    forward: Forward,
+    reason: Option<Reason>,
+    store: bool,
+    asking: Asking,
+}

@@ -1,0 +1,151 @@
+//! Answers made of a stored response, or of one that is being stored: status, fields and the part of the body
+//! that the client's conditions, range and method ask for.
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::fetch::Filling;
+use super::{Outcome, Served, Settings};
+use crate::body::multipart::Part;
+use crate::body::{Body, Multipart, Span, StoredBody};
+use crate::policy::{self, Answer, Completeness, Freshness, RequestFacts, StoredHead};
+use crate::store::StoredResponse;
+
+/// Answers from a stored response.
+pub(crate) fn stored(
+    facts: &RequestFacts<'_>,
+    stored: &Arc<StoredResponse>,
+    freshness: &Freshness,
+    validated: bool,
+    settings: &Settings,
+    outcome: Outcome,
+) -> Served {
+    let received = Version::HTTP_11;
+    let head = &stored.head;
+    let length = complete_length(head, stored.body.len());
+    match policy::answer(facts, head, length, settings.policy.max_ranges) {
+        Answer::Whole => {
+            let mut headers = policy::served_fields(head, freshness, validated);
+            let body = if *facts.method == Method::HEAD {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
+                Body::Empty
+            } else {
+                Body::from(stored.body.clone())
+            };
+            Served { status: head.status, headers, body, received, outcome }
+        }
+        Answer::Ranges(ranges) => {
+            let mut headers = policy::served_fields(head, freshness, validated);
+            // That of the whole; hyper writes that of the part.
+            headers.remove(header::CONTENT_LENGTH);
+            let body = if let [range] = ranges.as_slice() {
+                headers.insert(header::CONTENT_RANGE, content_range(range, length));
+                Body::from(part(stored, range))
+            } else {
+                let kind = headers.remove(header::CONTENT_TYPE);
+                let parts = ranges.iter().map(|r| Part { range: r.clone(), body: part(stored, r) }).collect();
+                let multipart = Multipart::new(parts, kind.as_ref(), length);
+                headers.insert(header::CONTENT_TYPE, multipart.content_type());
+                Body::from(multipart)
+            };
+            Served { status: StatusCode::PARTIAL_CONTENT, headers, body, received, outcome }
+        }
+        other => without_content(&other, head, freshness, length, received, outcome),
+    }
+}
+
+/// Answers from a response that is being stored; `None` where it can't be told yet how.
+pub(crate) fn filling(
+    facts: &RequestFacts<'_>,
+    filling: &Filling,
+    freshness: &Freshness,
+    outcome: Outcome,
+) -> Option<Served> {
+    let head = &filling.head;
+    if head.completeness != Completeness::Complete {
+        return None;
+    }
+    let (length, received) = (filling.length, filling.version);
+    match policy::answer(facts, head, length, 1) {
+        Answer::Whole => {
+            let headers = policy::served_fields(head, freshness, false);
+            let body = if facts.is_head() { Body::Empty } else { Body::from(filling.body.reader()?) };
+            Some(Served { status: head.status, headers, body, received, outcome })
+        }
+        Answer::Ranges(ranges) => {
+            let [range] = ranges.as_slice() else { return None };
+            let body = Body::boxed(Span::new(filling.body.reader()?, range.clone()));
+            let mut headers = policy::served_fields(head, freshness, false);
+            headers.remove(header::CONTENT_LENGTH);
+            headers.insert(header::CONTENT_RANGE, content_range(range, length));
+            Some(Served { status: StatusCode::PARTIAL_CONTENT, headers, body, received, outcome })
+        }
+        Answer::Missing => None,
+        other => Some(without_content(&other, head, freshness, length, received, outcome)),
+    }
+}
+
+/// Answers the client whose validation brought a new response: its own conditions were not sent, so they are
+/// answered here; a range is not, the whole response may always be sent instead.
+pub(crate) fn replacing(
+    facts: &RequestFacts<'_>,
+    filling: &Filling,
+    freshness: &Freshness,
+    served: Served,
+) -> Served {
+    let head = &filling.head;
+    let length = filling.length;
+    match policy::answer(facts, head, length, 1) {
+        Answer::Whole | Answer::Ranges(_) | Answer::RangeNotSatisfiable | Answer::Missing => served,
+        other => without_content(&other, head, freshness, length, served.received, served.outcome),
+    }
+}
+
+fn without_content(
+    answer: &Answer,
+    head: &StoredHead,
+    freshness: &Freshness,
+    length: Option<u64>,
+    received: Version,
+    outcome: Outcome,
+) -> Served {
+    let (status, headers) = match answer {
+        Answer::NotModified => (StatusCode::NOT_MODIFIED, policy::not_modified_fields(head, freshness)),
+        Answer::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, HeaderMap::new()),
+        Answer::RangeNotSatisfiable => {
+            let mut headers = HeaderMap::new();
+            let value = length.and_then(|length| HeaderValue::try_from(format!("bytes */{length}")).ok());
+            if let Some(value) = value {
+                headers.insert(header::CONTENT_RANGE, value);
+            }
+            (StatusCode::RANGE_NOT_SATISFIABLE, headers)
+        }
+        // These have content; they are answered elsewhere.
+        Answer::Whole | Answer::Ranges(_) | Answer::Missing => {
+            (head.status, policy::served_fields(head, freshness, false))
+        }
+    };
+    Served { status, headers, body: Body::Empty, received, outcome }
+}
+
+/// Length of the representation, of which a part may be stored. `None` where nobody has told.
+fn complete_length(head: &StoredHead, stored: u64) -> Option<u64> {
+    match &head.completeness {
+        Completeness::Complete => Some(stored),
+        Completeness::Partial { complete_length, .. } => *complete_length,
+    }
+}
+
+/// The part of the stored body that is `range` of the representation.
+fn part(stored: &StoredResponse, range: &Range<u64>) -> StoredBody {
+    // Policy has made sure that it is stored.
+    policy::locate(&stored.head.completeness, range).map_or(StoredBody::EMPTY, |at| stored.body.slice(at))
+}
+
+fn content_range(range: &Range<u64>, length: Option<u64>) -> HeaderValue {
+    let length = length.map_or_else(|| "*".to_owned(), |length| length.to_string());
+    let last = range.end.saturating_sub(1);
+    HeaderValue::try_from(format!("bytes {}-{last}/{length}", range.start))
+        .unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
+}
