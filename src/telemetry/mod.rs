@@ -1,0 +1,82 @@
+//! What is told about exchanges: one [`Record`] each, for the access log and the metrics.
+//!
+//! Parts that work outside exchanges (store, upstream, server) are read at the scrape, as [`Gauges`].
+//! Diagnostics go through `tracing` and are not this module's.
+
+pub mod access_log;
+mod exposition;
+mod gauges;
+mod line;
+pub mod metrics;
+mod process;
+pub mod record;
+mod shown;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use access_log::AccessLog;
+pub use metrics::{Gauges, Metrics};
+pub use record::{Record, Url};
+
+/// `log`'s settings. All of them change live.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// `log.access`: `auto` is text on a terminal, JSON otherwise.
+    pub access: Format,
+    /// `log.query`: whether queries are shown. Default false: `?...`.
+    pub query: bool,
+    /// `log.queue`: lines that may wait for a slow reader of the log before lines are dropped. Default 8192.
+    pub queue: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { access: Format::Auto, query: false, queue: 8192 }
+    }
+}
+
+/// The access log's format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// [`Format::Text`] on a terminal, [`Format::Json`] otherwise.
+    Auto,
+    /// Words for a person, in a fixed order.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// Squid's native format.
+    Squid,
+    /// Apache's combined format.
+    Combined,
+    /// No access log.
+    Off,
+}
+
+/// The access log and the metrics: everything that wants to know of an exchange.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// One line an exchange.
+    pub log: AccessLog,
+    /// Counts and distributions.
+    pub metrics: Metrics,
+}
+
+impl Telemetry {
+    /// Tells both of one exchange. Never waits, never fails.
+    pub fn record(&self, record: &Record) {
+        self.metrics.observe(record);
+        self.log.write(record);
+    }
+
+    /// The metrics in Prometheus' text format, with what `gauges` tells of the parts outside exchanges.
+    /// Reads a few small files; call it where that may block.
+    pub fn render(&self, gauges: &Gauges) -> String {
+        exposition::render(self.metrics.sums(), gauges.clone(), self.log.dropped())
+    }
+
+    /// The same figures as JSON, shorter: what `larder stats` prints.
+    pub fn stats(&self, gauges: &Gauges) -> serde_json::Value {
+        exposition::stats(&self.metrics.sums(), gauges, self.log.dropped())
+    }
+}
