@@ -1,11 +1,14 @@
 //! Larder: a caching forward proxy that says why.
 pub mod access;
+pub mod admin;
 pub mod body;
 pub mod cache;
 pub mod clock;
 pub mod field;
 pub mod pages;
 pub mod policy;
+pub mod proxy;
+pub mod server;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,249 @@
+//! The admin listener: metrics, health, and the API that `larder` itself uses.
+//!
+//! ```text
+//! accept (at most 64 at once) -> guard: Host -> route -> guard: cross-site, token -> Control, Telemetry
+//! ```
+//!
+//! It shares nothing with the data path but the figures that it reads: own listener, own limits. It answers
+//! while the process drains (`/readyz` says 503 then) and ends when [`Admin::serve`]'s future is dropped.
+//! What it may change it changes through [`Control`], which the one who builds the parts fills in.
+
+mod guard;
+mod query;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use crate::shutdown::Shutdown;
+use crate::telemetry::{Gauges, Telemetry};
+use arc_swap::ArcSwap;
+use http::HeaderMap;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How much of the process the listener may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections served at once; the next ones wait in the listener's backlog. A scraper, a health check and a
+    /// few people need no more, and each may cost a buffer of 64 KiB and a rendered page.
+    connections: usize,
+    /// For a request's head, and the idle limit between requests.
+    head: Duration,
+    /// A connection's life: after it the answer under way is the last.
+    lifetime: Duration,
+    /// For that last answer. A reader so slow that it takes longer is cut off.
+    last_answer: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 64,
+    head: Duration::from_secs(10),
+    lifetime: Duration::from_secs(60),
+    last_answer: Duration::from_secs(60),
+};
+
+/// A pause after accepting failed, as it does at once and again while descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// `admin`'s settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// `admin.listen`. Restart. Default 127.0.0.1:9128. `None`: off.
+    pub listen: Option<SocketAddr>,
+    /// `admin.hosts`: names allowed in Host besides IP literals and localhost.
+    pub hosts: Vec<String>,
+    /// `admin.token`: needed for changes when bound elsewhere than loopback.
+    pub token: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from(([127, 0, 0, 1], 9128))), hosts: Vec::new(), token: None }
+    }
+}
+
+/// An answer that takes its time.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What the listener can ask of the running proxy.
+pub struct Control {
+    /// Whether requests are served: everything listens. (Draining is known from [`Shutdown`].)
+    pub ready: Box<dyn Fn() -> bool + Send + Sync>,
+    /// The figures of the parts outside exchanges; [`Gauges::ready`] is filled in here.
+    pub gauges: Box<dyn Fn() -> Gauges + Send + Sync>,
+    /// Removes stored responses, or counts those that would go.
+    pub purge: Box<dyn Fn(Purge) -> Pending<Result<Purged, ControlError>> + Send + Sync>,
+    /// Tells what would be done with a request.
+    pub explain: Box<dyn Fn(Explain) -> Pending<Result<serde_json::Value, ControlError>> + Send + Sync>,
+    /// Reads the configuration again.
+    pub reload: Box<dyn Fn() -> Pending<Result<Reloaded, ControlError>> + Send + Sync>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+/// What to purge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Purge {
+    /// Which stored responses.
+    pub what: PurgeWhat,
+    /// Count them, remove nothing.
+    pub dry_run: bool,
+}
+
+/// Which stored responses to purge.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PurgeWhat {
+    /// All variants of one full URL, query included.
+    Url(String),
+    /// All of one host, whatever the scheme and port.
+    Host(String),
+    /// All whose URL matches: `*` stands for any bytes.
+    Glob(String),
+    /// All.
+    All,
+}
+
+/// What a purge did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Purged {
+    /// Stored responses removed, or with `dry_run` those that would be.
+    pub purged: u64,
+    /// Nothing was removed.
+    pub dry_run: bool,
+}
+
+/// A request to explain: a GET of `url` with these fields.
+#[derive(Clone, Debug)]
+pub struct Explain {
+    /// Full URL, query included.
+    pub url: String,
+    /// The request's fields.
+    pub headers: HeaderMap,
+}
+
+/// What a reload changed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Reloaded {
+    /// Keys that changed and are in force.
+    pub live: Vec<String>,
+    /// Keys that changed in the file and need a restart.
+    pub restart: Vec<String>,
+}
+
+/// Why the proxy did not do what was asked for.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ControlError {
+    /// What was asked for makes no sense: 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// The configuration is refused as a whole, with every error in it: 422.
+    #[error("the configuration is refused: {}", .0.join("; "))]
+    Refused(Vec<String>),
+    /// It was tried and failed: 500.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The admin service.
+#[derive(Debug)]
+pub struct Admin {
+    options: Arc<ArcSwap<Options>>,
+    telemetry: Arc<Telemetry>,
+    control: Control,
+    shutdown: Shutdown,
+    limits: Limits,
+    guard: guard::Guard,
+}
+
+impl Admin {
+    /// Serves `listener` until the future is dropped; connections end with it. It is not one of the tasks that
+    /// a drain waits for.
+    pub async fn serve(
+        listener: TcpListener,
+        options: Arc<ArcSwap<Options>>,
+        telemetry: Arc<Telemetry>,
+        control: Control,
+        shutdown: Shutdown,
+    ) {
+        Arc::new(Self::new(&listener, options, telemetry, control, shutdown)).accept(listener).await;
+    }
+
+    fn new(
+        listener: &TcpListener,
+        options: Arc<ArcSwap<Options>>,
+        telemetry: Arc<Telemetry>,
+        control: Control,
+        shutdown: Shutdown,
+    ) -> Self {
+        let loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        let guard = guard::Guard::new(loopback);
+        Self { options, telemetry, control, shutdown, limits: LIMITS, guard }
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let permits = Arc::new(Semaphore::new(self.limits.connections));
+        let mut connections = JoinSet::new();
+        loop {
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "the admin listener could not accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let admin = Arc::clone(&self);
+            connections.spawn(async move {
+                admin.connection(stream, peer).await;
+                drop(permit);
+            });
+            while let Some(ended) = connections.try_join_next() {
+                if ended.is_err_and(|error| error.is_panic()) {
+                    self.telemetry.metrics.panicked();
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        // Without it a small answer may wait 40 ms for an acknowledgement; if it can't be set, it waits.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set on an admin connection");
+        }
+        let service = hyper::service::service_fn(|request| {
+            let admin = Arc::clone(&self);
+            async move { Ok::<_, std::convert::Infallible>(admin.answer(request, peer.ip()).await) }
+        });
+        let mut connection = pin!(
+            hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(self.limits.head)
+                .max_buf_size(64 << 10)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let mut ended = tokio::time::timeout(self.limits.lifetime, connection.as_mut()).await;
+        if ended.is_err() {
+            connection.as_mut().graceful_shutdown();
+            ended = tokio::time::timeout(self.limits.last_answer, connection.as_mut()).await;
+        }
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%peer, %error, "an admin connection broke off"),
+            Err(_) => tracing::debug!(%peer, "an admin connection took too long and was cut off"),
+        }
+    }
+}

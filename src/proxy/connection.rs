@@ -1,0 +1,187 @@
+//! One client connection, from accept to close: hyper, our time limits, the tunnel behind it, the lingering.
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::link::{ClientIo, Link, Phase};
+use super::tunnel::Active;
+use super::{Call, Proxy};
+use crate::clock::Stopwatch;
+
+/// After a refusal, what a client may still send before the socket is closed on it. Without it the client's
+/// kernel throws the answer away when it sees the reset.
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// And for how long.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Serves `stream` until it ends. Never fails: what goes wrong is counted and ends the connection.
+pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "TCP_NODELAY could not be set");
+    }
+    let link = Arc::new(Link::default());
+    let options = proxy.settings().options.clone();
+    let service = Call { proxy: Arc::clone(&proxy), link: Arc::clone(&link), peer, local };
+    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&link)));
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(options.max_head.max(8 * 1024) + options.max_request_line.max(1024))
+        .max_header_size(options.max_head + options.max_request_line);
+    if options.max_fields > 100 {
+        // Up to 100, hyper keeps its table of fields on the stack; our own limit is applied by `admit`.
+        builder.max_headers(options.max_fields);
+    }
+    let limits = Limits {
+        head: options.head_timeout,
+        idle: options.idle_timeout,
+        write: options.between_bytes_timeout,
+    };
+    let mut watched = Watched {
+        connection: builder.serve_connection(io, service),
+        link: Arc::clone(&link),
+        limits,
+        watch: Watch::default(),
+        timer: None,
+        draining: Box::pin({
+            let shutdown = proxy.shutdown().clone();
+            async move { shutdown.draining().await }
+        }),
+        drained: false,
+    };
+    let end = std::future::poll_fn(|cx| watched.poll(cx)).await;
+    let parts = watched.connection.into_parts();
+    let stream = parts.io.into_inner().into_stream();
+    match end {
+        End::Done => {
+            if let Some(tunnel) = link.take_tunnel() {
+                let active = Active::new(&proxy.counts().tunnels);
+                tunnel.run(stream, parts.read_buf, active, proxy.shutdown()).await;
+            } else if link.lingers() {
+                linger(stream).await;
+            }
+        }
+        End::Broken(error) => {
+            tracing::debug!(%error, %peer, "a client's connection broke");
+            if error.is_parse() {
+                proxy.refused_by_hyper(&error, &link, peer);
+            }
+            if link.is_reset() {
+                if let Err(error) = stream.set_zero_linger() {
+                    tracing::debug!(%error, "the reset could not be arranged");
+                }
+            } else if error.is_parse() {
+                // hyper has answered 400, 414 or 431 by itself.
+                linger(stream).await;
+            }
+        }
+        End::Late(phase) => {
+            tracing::debug!(?phase, %peer, "a client was too slow");
+            if phase != Phase::Idle {
+                proxy.counts().slow_clients.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Closes our half, then reads and drops for a bounded while, so that the answer is not lost to a reset.
+async fn linger(mut stream: TcpStream) {
+    let drained = async {
+        stream.shutdown().await?;
+        let mut left = LINGER_BYTES;
+        let mut piece = vec![0; 16 * 1024];
+        while left > 0 {
+            match stream.read(&mut piece).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(LINGER_TIME, drained).await {
+        tracing::trace!(%error, "the client closed while lingering");
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    head: Duration,
+    idle: Duration,
+    write: Duration,
+}
+
+enum End {
+    Done,
+    Broken(hyper::Error),
+    Late(Phase),
+}
+
+/// What the connection was waiting for when it was last looked at, and since when.
+#[derive(Debug, Default)]
+struct Watch {
+    since: Option<Stopwatch>,
+    seen: Option<(Phase, u64, bool, u64)>,
+}
+
+/// hyper's connection with our time limits round it. Nothing is armed while nothing is late: the timer is set
+/// once to the nearest limit, and moved only when it fires too early or a nearer limit appears.
+struct Watched {
+    connection: http1::Connection<TokioIo<ClientIo>, Call>,
+    link: Arc<Link>,
+    limits: Limits,
+    watch: Watch,
+    timer: Option<Pin<Box<Sleep>>>,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    drained: bool,
+}
+
+impl Watched {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !self.drained && self.draining.as_mut().poll(cx).is_ready() {
+            self.drained = true;
+            Pin::new(&mut self.connection).graceful_shutdown();
+        }
+        if let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
+            return Poll::Ready(result.map_or_else(End::Broken, |()| End::Done));
+        }
+        let phase = self.link.phase();
+        if phase == Phase::Exchange && self.link.wait_for_interim(cx.waker()) && !self.link.writing().0 {
+            cx.waker().wake_by_ref();
+        }
+        let (blocked, written) = self.link.writing();
+        let seen = Some((phase, self.link.exchanges(), blocked, written));
+        if self.watch.seen != seen {
+            self.watch = Watch { since: Some(Stopwatch::start()), seen };
+        }
+        let limit = match phase {
+            Phase::Idle => self.limits.idle,
+            Phase::Head => self.limits.head,
+            Phase::Exchange if blocked => self.limits.write,
+            // The exchange has limits of its own.
+            Phase::Exchange => return Poll::Pending,
+        };
+        let since = self.watch.since.get_or_insert_with(Stopwatch::start);
+        let due = Instant::from_std(since.started() + limit);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if due < timer.deadline() {
+            timer.as_mut().reset(due);
+        }
+        while pin!(timer.as_mut()).poll(cx).is_ready() {
+            if since.elapsed() >= limit {
+                return Poll::Ready(End::Late(phase));
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}

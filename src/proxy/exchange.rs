@@ -1,0 +1,152 @@
+//! One exchange, from its request's head to its response's last byte: gathers the record and sends it once.
+
+use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::link::Link;
+use super::relay::Carried;
+use crate::body::{Body, Ended, Metered};
+use crate::cache::Outcome;
+use crate::clock::{Moment, Stopwatch};
+use crate::telemetry::Telemetry;
+use crate::telemetry::{Record, Url};
+
+/// What hyper sends.
+pub(crate) type Answer = Response<Metered>;
+
+/// An exchange under way. Dropped before its response was sent, it leaves a record all the same.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    record: Box<Record>,
+    started: Stopwatch,
+    telemetry: Arc<Telemetry>,
+    link: Arc<Link>,
+    /// Bytes of the request's content, counted as they pass.
+    content: Option<Arc<AtomicU64>>,
+    carried: Option<Arc<Carried>>,
+    sent: bool,
+}
+
+impl Exchange {
+    pub(crate) fn begin(
+        id: u64,
+        at: Moment,
+        telemetry: Arc<Telemetry>,
+        link: Arc<Link>,
+        client: SocketAddr,
+        method: Method,
+        version: Version,
+    ) -> Self {
+        let record = Box::new(Record {
+            at,
+            id,
+            client,
+            method,
+            version,
+            url: Url::Text(Box::default()),
+            status: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: std::time::Duration::ZERO,
+            first_byte: None,
+            outcome: Outcome::default(),
+            complete: false,
+            rule: None,
+            content_type: None,
+            user_agent: None,
+            referer: None,
+        });
+        Self { record, started: Stopwatch::start(), telemetry, link, content: None, carried: None, sent: false }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.record.id
+    }
+
+    pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Notes what the log tells of the request.
+    pub(crate) fn asks(&mut self, url: impl Into<Url>, headers: &HeaderMap) {
+        self.record.url = url.into();
+        // Clones of fields share their bytes.
+        self.record.user_agent = headers.get(header::USER_AGENT).cloned();
+        self.record.referer = headers.get(header::REFERER).cloned();
+    }
+
+    /// Counts the request's content as it passes.
+    pub(crate) fn counter(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(self.content.get_or_insert_with(Arc::default))
+    }
+
+    /// The rule of access that refused.
+    pub(crate) fn refused_by(&mut self, rule: &'static str) {
+        self.record.rule = Some(rule);
+    }
+
+    /// A tunnel's bytes, read when the exchange ends, however it ends.
+    pub(crate) fn carries(&mut self, carried: Arc<Carried>) {
+        self.carried = Some(carried);
+    }
+
+    /// What the head says, noted as it is handed over.
+    pub(crate) fn answered(&mut self, status: StatusCode, outcome: Outcome) {
+        self.record.status = Some(status);
+        self.record.outcome = outcome;
+        self.record.first_byte = Some(self.started.elapsed());
+    }
+
+    /// The response as hyper sends it; the record goes out when its body has ended.
+    pub(crate) fn send(mut self, head: http::response::Parts, body: Body, outcome: Outcome) -> Answer {
+        self.answered(head.status, outcome);
+        self.record.content_type = head.headers.get(header::CONTENT_TYPE).cloned();
+        Response::from_parts(head, Metered::new(body, Box::new(move |ended| self.ended(&ended))))
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        if ended.error.is_some() {
+            // Towards an HTTP/1.0 client a body that breaks off ends like a whole one, but for a reset.
+            self.link.reset();
+        }
+        self.finish(ended.bytes, ended.complete);
+    }
+
+    /// Ends the exchange: `complete` when all that was to be sent was sent.
+    pub(crate) fn finish(&mut self, bytes_out: u64, complete: bool) {
+        if self.sent {
+            return;
+        }
+        self.sent = true;
+        let record = &mut self.record;
+        record.duration = self.started.elapsed();
+        record.complete = complete;
+        record.bytes_out = bytes_out;
+        if let Some(content) = &self.content {
+            record.bytes_in = content.load(Ordering::Relaxed);
+        }
+        if let Some(carried) = &self.carried {
+            record.bytes_in = carried.up.load(Ordering::Relaxed);
+            record.bytes_out = carried.down.load(Ordering::Relaxed);
+        }
+        self.link.exchange_ends();
+        self.telemetry.record(record);
+    }
+}
+
+/// A response without content, whose exchange is told of elsewhere.
+pub(crate) fn silent() -> Metered {
+    Metered::new(Body::Empty, Box::new(|_| ()))
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.finish(0, false);
+    }
+}

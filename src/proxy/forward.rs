@@ -1,0 +1,197 @@
+//! Requests that are answered by the store or an origin, and tunnels: from the admitted request to the
+//! finished response.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http_body::Frame;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use super::exchange::{Answer, Exchange, silent};
+use super::link::{Link, interim_head};
+use super::refusal::{self, Refusal};
+use super::relay::Far;
+use super::tunnel::{FarEnd, Tunnel};
+use super::{Call, ForwardedFor, Handling, Proxy, Settings, admit, upgrade};
+use crate::body::{self, Body};
+use crate::cache::{Ask, CacheResult, Hop, Look, Outcome, Served};
+use crate::field::status::CacheStatus;
+use crate::field::target::Target;
+use crate::field::{treatment, via};
+use crate::upstream::{OnInterim, Stream};
+
+/// Answers from the store at once, or goes and asks.
+pub(crate) fn forward(
+    proxy: &Arc<Proxy>,
+    call: &Call,
+    settings: Arc<Settings>,
+    mut exchange: Exchange,
+    mut parts: Parts,
+    body: Body,
+    target: Arc<Target>,
+) -> Handling {
+    if let Some(protocol) = upgrade::asked_for(&parts, &settings.options) {
+        let proxy = Arc::clone(proxy);
+        let peer = call.peer;
+        return Handling::slow(async move {
+            upgrade::upgrade(proxy, settings, exchange, parts, body, target, peer, protocol).await
+        });
+    }
+    let has_content = !matches!(body, Body::Empty);
+    let body = if has_content { Body::boxed(Counted { body, bytes: exchange.counter() }) } else { body };
+    admit::decrement(&parts.method, &mut parts.headers);
+    end_to_end(&mut parts.headers, &settings, call.peer.ip());
+    let version = parts.version;
+    let ask = Ask {
+        target,
+        hop: Hop { version, pseudonym: Arc::clone(&settings.pseudonym) },
+        method: parts.method,
+        headers: parts.headers,
+        has_content,
+        body,
+        access: Arc::clone(&settings.access),
+        settings: Arc::clone(&settings.cache),
+        interim: None,
+    };
+    match proxy.cache.look(&ask) {
+        Look::Served(served) => Handling::ready(finish(served, exchange, &settings)),
+        Look::Failed(failure) => {
+            let accept = refusal::accept(&ask.headers);
+            Handling::ready(Refusal::Failed(failure).answer(exchange, accept.as_ref(), has_content))
+        }
+        Look::Go(planned) => {
+            let cache = Arc::clone(&proxy.cache);
+            let link = Arc::clone(&call.link);
+            let mut ask = ask;
+            Handling::slow(async move {
+                if version >= Version::HTTP_11 {
+                    ask.interim = Some(interim(link));
+                }
+                let accept = refusal::accept(&ask.headers);
+                match cache.respond(ask, planned).await {
+                    Ok(served) => finish(served, exchange, &settings),
+                    Err(failure) => Refusal::Failed(failure).answer(exchange, accept.as_ref(), has_content),
+                }
+            })
+        }
+    }
+}
+
+/// Leaves what the origin will see, before anything is decided by it: a field that does not reach the origin
+/// must not select a variant either.
+pub(crate) fn end_to_end(headers: &mut HeaderMap, settings: &Settings, client: std::net::IpAddr) {
+    treatment::strip_request(headers);
+    match settings.options.forwarded_for {
+        ForwardedFor::Delete => {
+            headers.remove("x-forwarded-for");
+        }
+        ForwardedFor::Keep => {}
+        ForwardedFor::Add => {
+            if let Ok(value) = HeaderValue::try_from(client.to_canonical().to_string()) {
+                headers.append("x-forwarded-for", value);
+            }
+        }
+    }
+}
+
+/// Where interim responses go: into the queue of the client's connection.
+pub(crate) fn interim(link: Arc<Link>) -> OnInterim {
+    Arc::new(move |status, headers| {
+        if let Some(head) = interim_head(status, headers) {
+            link.send_interim(&head);
+        }
+    })
+}
+
+/// Adds what every forwarded response carries.
+pub(crate) fn finish(served: Served, exchange: Exchange, settings: &Settings) -> Answer {
+    let Served { status, mut headers, body, outcome, received } = served;
+    via::append(&mut headers, received, &settings.pseudonym);
+    cache_status(&outcome, status).append(&mut headers);
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    exchange.send(response.into_parts().0, body, outcome)
+}
+
+fn cache_status(outcome: &Outcome, status: StatusCode) -> CacheStatus {
+    CacheStatus {
+        hit: outcome.hit,
+        forward: outcome.forward,
+        forward_status: outcome.forward_status.filter(|forwarded| *forwarded != status),
+        stored: outcome.stored,
+        collapsed: outcome.collapsed,
+        ttl: outcome.ttl,
+        detail: outcome.detail.map(crate::policy::Reason::token),
+    }
+}
+
+/// CONNECT: dial first, answer after. RFC 9110 section 9.3.6.
+pub(crate) async fn connect(
+    proxy: Arc<Proxy>,
+    settings: Arc<Settings>,
+    mut exchange: Exchange,
+    parts: Parts,
+    target: Target,
+) -> Answer {
+    match proxy.upstream.dial(&target.host, target.port, &settings.access).await {
+        Ok(dialled) => {
+            let outcome = Outcome {
+                result: CacheResult::Tunnel,
+                upstream: Some(dialled.address),
+                ..Outcome::default()
+            };
+            exchange.answered(StatusCode::OK, outcome);
+            let far = match dialled.stream {
+                Stream::Tcp(stream) => Far::Tcp(stream),
+                other @ Stream::Tls(_) => Far::Stream(Box::new(other)),
+            };
+            let link = Arc::clone(exchange.link());
+            link.put_tunnel(Tunnel {
+                far: FarEnd::Ready(far),
+                early: dialled.early,
+                idle: settings.options.tunnel_idle,
+                exchange,
+            });
+            Response::new(silent())
+        }
+        Err(error) => {
+            let accept = refusal::accept(&parts.headers);
+            Refusal::Upstream(error).answer(exchange, accept.as_ref(), false)
+        }
+    }
+}
+
+/// A request's content, counted as it passes.
+pub(crate) struct Counted {
+    pub(crate) body: Body,
+    pub(crate) bytes: Arc<AtomicU64>,
+}
+
+impl http_body::Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, body::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

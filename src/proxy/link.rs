@@ -1,0 +1,280 @@
+//! The socket of a client, and what its connection and its exchanges tell each other.
+//!
+//! hyper's HTTP/1 server has no way to send an interim response, no time limit but one, and shuts the socket
+//! down as it likes. So the socket is wrapped: interim heads wait in a queue and go out between two messages
+//! (RFC 9110 section 15.2), the phase of the connection is noted for the time limits, and shutting down is
+//! left to the connection, which may linger first.
+//!
+//! ```text
+//!  Idle --first byte--> Head --request--> Exchange --response sent--> Idle
+//! ```
+
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::tunnel::Tunnel;
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// The next request; nothing of it has come.
+    Idle = 0,
+    /// The rest of a request's head.
+    Head = 1,
+    /// A response.
+    Exchange = 2,
+}
+
+/// Shared by the socket, the connection that drives it, and the exchange that runs on it.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    phase: AtomicU8,
+    /// Counts responses begun, so that the watch sees that something happened between two looks.
+    exchanges: AtomicU64,
+    /// A write waits for the client to read.
+    blocked: AtomicBool,
+    /// Counts writes that went through, for the same reason as `exchanges`.
+    written: AtomicU64,
+    has_interim: AtomicBool,
+    interim: Mutex<Interim>,
+    /// Set by an exchange that leaves bytes of its request unread.
+    linger: AtomicBool,
+    /// Set by a body that broke off: the client must see a reset where framing can't tell.
+    reset: AtomicBool,
+    tunnel: Mutex<Option<Box<Tunnel>>>,
+}
+
+#[derive(Debug, Default)]
+struct Interim {
+    queue: BytesMut,
+    waker: Option<Waker>,
+}
+
+impl Link {
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Exchange,
+        }
+    }
+
+    /// A request's head has arrived.
+    pub(crate) fn exchange_begins(&self) {
+        self.exchanges.fetch_add(1, Ordering::Relaxed);
+        self.phase.store(Phase::Exchange as u8, Ordering::Relaxed);
+    }
+
+    /// A response has been handed over whole, or was dropped.
+    pub(crate) fn exchange_ends(&self) {
+        self.phase.store(Phase::Idle as u8, Ordering::Relaxed);
+    }
+
+    /// Requests taken so far.
+    pub(crate) fn exchanges(&self) -> u64 {
+        self.exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Whether a write waits, and how many have gone through.
+    pub(crate) fn writing(&self) -> (bool, u64) {
+        (self.blocked.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
+    }
+
+    /// Queues the head of an interim response; it goes out as soon as the message before it is through.
+    pub(crate) fn send_interim(&self, head: &[u8]) {
+        let mut interim = self.interim.lock();
+        interim.queue.extend_from_slice(head);
+        self.has_interim.store(true, Ordering::Release);
+        if let Some(waker) = interim.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Has `waker` woken when an interim head is queued. Whether one is queued already.
+    pub(crate) fn wait_for_interim(&self, waker: &Waker) -> bool {
+        let mut interim = self.interim.lock();
+        if !interim.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            interim.waker = Some(waker.clone());
+        }
+        !interim.queue.is_empty()
+    }
+
+    pub(crate) fn linger(&self) {
+        self.linger.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lingers(&self) -> bool {
+        self.linger.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn reset(&self) {
+        self.reset.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
+    }
+
+    /// Leaves a tunnel for the connection to run once the head of the answer is through.
+    pub(crate) fn put_tunnel(&self, tunnel: Tunnel) {
+        *self.tunnel.lock() = Some(Box::new(tunnel));
+    }
+
+    pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.lock().take()
+    }
+}
+
+/// The client's socket as hyper sees it.
+#[derive(Debug)]
+pub(crate) struct ClientIo {
+    stream: TcpStream,
+    link: std::sync::Arc<Link>,
+    /// Bytes of a message went out, or were tried, since the last complete flush: no interim head may come now.
+    mid_message: bool,
+    /// An interim head on its way out.
+    sending: Bytes,
+}
+
+impl ClientIo {
+    pub(crate) fn new(stream: TcpStream, link: std::sync::Arc<Link>) -> Self {
+        Self { stream, link, mid_message: false, sending: Bytes::new() }
+    }
+
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            while self.sending.has_remaining() {
+                let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.sending))?;
+                if sent == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.sending.advance(sent);
+            }
+            if !self.link.has_interim.load(Ordering::Acquire) {
+                return Poll::Ready(Ok(()));
+            }
+            let mut interim = self.link.interim.lock();
+            self.link.has_interim.store(false, Ordering::Release);
+            self.sending = interim.queue.split().freeze();
+        }
+    }
+
+    fn note_write(&mut self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending => self.link.blocked.store(true, Ordering::Relaxed),
+            Poll::Ready(_) => {
+                if self.link.blocked.load(Ordering::Relaxed) {
+                    self.link.blocked.store(false, Ordering::Relaxed);
+                    self.link.written.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn poll_before_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.mid_message {
+            ready!(self.poll_interim(cx))?;
+            self.mid_message = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before && self.link.phase() == Phase::Idle {
+            self.link.phase.store(Phase::Head as u8, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before_write(cx))?;
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before_write(cx))?;
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_interim(cx))?;
+        self.mid_message = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does nothing: the connection shuts the socket down itself, after it has lingered where it must.
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The bytes of an interim response's head. `None` for what may not be sent: 101, and anything that is not 1xx.
+pub(crate) fn interim_head(status: http::StatusCode, headers: &http::HeaderMap) -> Option<Vec<u8>> {
+    if !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return None;
+    }
+    let mut head = Vec::with_capacity(64 + headers.len() * 48);
+    head.extend_from_slice(b"HTTP/1.1 ");
+    head.extend_from_slice(status.as_str().as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    head.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        // A `HeaderValue` holds no CR, LF or NUL, so what is written here can't end the head early.
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    Some(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    #[test]
+    fn an_interim_head_carries_all_its_fields_and_101_is_none() {
+        let mut headers = HeaderMap::new();
+        headers.append("link", HeaderValue::from_static("</a.css>; rel=preload"));
+        headers.append("link", HeaderValue::from_static("</b.css>; rel=preload"));
+        let head = interim_head(StatusCode::EARLY_HINTS, &headers).unwrap();
+        assert_eq!(
+            String::from_utf8(head).unwrap(),
+            "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nlink: </b.css>; rel=preload\r\n\r\n"
+        );
+        assert_eq!(interim_head(StatusCode::SWITCHING_PROTOCOLS, &headers), None);
+        assert_eq!(interim_head(StatusCode::OK, &headers), None);
+    }
+}

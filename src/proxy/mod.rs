@@ -1,0 +1,296 @@
+//! Connections of clients, and what is done with each request.
+//!
+//! ```text
+//!  accept -> connection -> admit -> cache::look ------------> forward -> hyper
+//!                            |         `-> cache::respond -^     ^
+//!                            |-> tunnel (CONNECT), upgrade       |
+//!                            `-> refusal ------------------------'
+//! ```
+
+mod admit;
+mod connection;
+mod exchange;
+mod forward;
+mod link;
+mod local;
+mod refusal;
+mod relay;
+mod tunnel;
+mod upgrade;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+use crate::access::Access;
+use crate::body::Body;
+use crate::cache::{self, Cache, CacheResult, Outcome};
+use crate::clock::Clock;
+use crate::field::status::ProxyError;
+use crate::shutdown::Shutdown;
+use crate::telemetry::Telemetry;
+use crate::upstream::Upstream;
+use admit::{Admitted, admit};
+use exchange::{Answer, Exchange};
+use link::Link;
+
+/// `proxy`'s settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// `proxy.via`: the pseudonym in Via; default random at each start (kept over reloads).
+    pub via: Option<String>,
+    /// `proxy.forwarded_for`.
+    pub forwarded_for: ForwardedFor,
+    /// `proxy.upgrades`: protocols passed through. Default `["websocket"]`; never h2c.
+    pub upgrades: Vec<String>,
+    /// `proxy.tunnel_idle`. Default 15 min.
+    pub tunnel_idle: Duration,
+    /// `proxy.head_timeout` (10 s): for the rest of a request's head once it has begun.
+    pub head_timeout: Duration,
+    /// `proxy.idle_timeout` (60 s): between two requests.
+    pub idle_timeout: Duration,
+    /// `proxy.between_bytes_timeout` (60 s): for a client that does not read.
+    pub between_bytes_timeout: Duration,
+    /// `limits.request_line` (8 KiB).
+    pub max_request_line: usize,
+    /// `limits.request_head` (64 KiB).
+    pub max_head: usize,
+    /// `limits.request_fields` (100).
+    pub max_fields: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            via: None,
+            forwarded_for: ForwardedFor::Delete,
+            upgrades: vec!["websocket".into()],
+            tunnel_idle: Duration::from_secs(15 * 60),
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            between_bytes_timeout: Duration::from_secs(60),
+            max_request_line: 8 * 1024,
+            max_head: 64 * 1024,
+            max_fields: 100,
+        }
+    }
+}
+
+/// The policy for X-Forwarded-For.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedFor {
+    /// It is dropped.
+    Delete,
+    /// It goes on as received.
+    Keep,
+    /// The client's address is added.
+    Add,
+}
+
+/// One snapshot of what configuration says, for a whole exchange.
+#[derive(Debug)]
+pub struct Settings {
+    /// This room's.
+    pub options: Options,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// The cache's.
+    pub cache: Arc<cache::Settings>,
+    /// Our name in Via.
+    pub pseudonym: Arc<str>,
+    /// Whether a listener is reachable from beyond this machine.
+    pub beyond_loopback: bool,
+}
+
+/// The proxy: shared by all connections.
+#[derive(Debug)]
+pub struct Proxy {
+    settings: ArcSwap<Settings>,
+    cache: Arc<Cache>,
+    upstream: Upstream,
+    telemetry: Arc<Telemetry>,
+    clock: Clock,
+    shutdown: Shutdown,
+    ids: AtomicU64,
+    counts: Counts,
+}
+
+/// What exchanges do not tell.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Tunnels open now.
+    pub tunnels: Arc<AtomicU64>,
+    /// Connections cut off since a head did not end, or nobody read the response.
+    pub slow_clients: AtomicU64,
+}
+
+impl Proxy {
+    /// A proxy that answers from `cache` and tunnels by `upstream`.
+    pub fn new(
+        settings: Settings,
+        cache: Arc<Cache>,
+        upstream: Upstream,
+        telemetry: Arc<Telemetry>,
+        clock: Clock,
+        shutdown: Shutdown,
+    ) -> Self {
+        // Ids of two runs should not meet in one log.
+        let first = rand::random::<u64>() << 24;
+        Self {
+            settings: ArcSwap::from_pointee(settings),
+            cache,
+            upstream,
+            telemetry,
+            clock,
+            shutdown,
+            ids: AtomicU64::new(first),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Puts other settings in force: exchanges that run keep theirs.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Serves one client's connection to its end.
+    pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+        connection::serve(self, stream, peer, local).await;
+    }
+
+    fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// What is open, and what was cut off.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Notes a request that hyper answered by itself, with 400, 414 or 431, since it could not be parsed.
+    fn refused_by_hyper(&self, error: &hyper::Error, link: &Arc<Link>, peer: SocketAddr) {
+        let status = match (error.is_parse_too_large(), error.to_string().contains("URI")) {
+            (true, true) => StatusCode::URI_TOO_LONG,
+            (true, false) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            (false, _) => StatusCode::BAD_REQUEST,
+        };
+        // What the method was is not known; "-" is none, and a token.
+        let method = Method::from_bytes(b"-").unwrap_or_default();
+        let mut exchange = self.exchange(link, peer, method, Version::HTTP_11);
+        exchange.asks("-", &HeaderMap::new());
+        let outcome = Outcome {
+            result: CacheResult::Invalid,
+            error: Some(ProxyError::HttpRequestError),
+            ..Outcome::default()
+        };
+        exchange.answered(status, outcome);
+        exchange.finish(0, true);
+    }
+
+    fn exchange(&self, link: &Arc<Link>, peer: SocketAddr, method: Method, version: Version) -> Exchange {
+        Exchange::begin(
+            self.ids.fetch_add(1, Ordering::Relaxed),
+            self.clock.now(),
+            Arc::clone(&self.telemetry),
+            Arc::clone(link),
+            peer,
+            method,
+            version,
+        )
+    }
+
+    fn handle(self: &Arc<Self>, call: &Call, request: Request<Incoming>) -> Handling {
+        call.link.exchange_begins();
+        let settings = self.settings.load_full();
+        let (parts, incoming) = request.into_parts();
+        let mut exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
+        let body = Body::from(incoming);
+        let has_content = !matches!(body, Body::Empty);
+        match admit(&parts, has_content, call.peer, &settings) {
+            Ok(Admitted::Forward(target)) => {
+                let target = Arc::new(target);
+                exchange.asks(Arc::clone(&target), &parts.headers);
+                forward::forward(self, call, settings, exchange, parts, body, target)
+            }
+            Ok(Admitted::Tunnel(target)) => {
+                exchange.asks(target.clone(), &parts.headers);
+                let proxy = Arc::clone(self);
+                Handling::slow(async move { forward::connect(proxy, settings, exchange, parts, target).await })
+            }
+            Ok(Admitted::Local(what)) => {
+                exchange.asks(local::shown(&parts.uri), &parts.headers);
+                Handling::ready(local::answer(&what, exchange, &parts, has_content, call.local))
+            }
+            Err(refusal) => {
+                exchange.asks(local::shown(&parts.uri), &parts.headers);
+                let accept = refusal::accept(&parts.headers);
+                Handling::ready(refusal.answer(exchange, accept.as_ref(), has_content))
+            }
+        }
+    }
+}
+
+/// hyper's service: one for each connection.
+#[derive(Debug)]
+pub(crate) struct Call {
+    proxy: Arc<Proxy>,
+    link: Arc<Link>,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Call {
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Handling;
+
+    fn call(&self, request: Request<Incoming>) -> Handling {
+        self.proxy.handle(self, request)
+    }
+}
+
+/// A response that is there at once, or one that is awaited.
+///
+/// The first is not boxed although it is large: it moves once, into the box that hyper keeps for each
+/// connection, and an allocation costs more than that.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Handling {
+    /// What needs no await: hits, refusals, our own pages.
+    Ready(Option<Answer>),
+    /// Everything else.
+    Slow(Pin<Box<dyn Future<Output = Answer> + Send>>),
+}
+
+impl Handling {
+    fn ready(answer: Answer) -> Self {
+        Self::Ready(Some(answer))
+    }
+
+    fn slow(answer: impl Future<Output = Answer> + Send + 'static) -> Self {
+        Self::Slow(Box::pin(answer))
+    }
+}
+
+impl Future for Handling {
+    type Output = Result<Answer, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Ready(answer) => answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
+            Self::Slow(answer) => answer.as_mut().poll(cx).map(Ok),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Why a request gets no response from an origin or the store, and the answer it gets instead.
+//!
+//! The only place that builds error responses. Each says in words what failed and what to do, in a form that
+//! fits the client's Accept; `Proxy-Status` says it in the terms of RFC 9209.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::exchange::{Answer, Exchange};
+use crate::access::Denied;
+use crate::body::Body;
+use crate::cache::{CacheResult, Failure, Outcome};
+use crate::field::status::{ProxyError, ProxyStatus};
+use crate::field::target::TargetError;
+use crate::pages::{self, ErrorPage};
+use crate::policy::Reason;
+use crate::upstream::UpstreamError;
+
+/// Why not.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The request breaks RFC 9112.
+    Malformed(String),
+    /// A transfer coding that is not `chunked`.
+    UnknownCoding(String),
+    /// The request line is too long. Bytes.
+    TargetTooLong { found: usize, limit: usize },
+    /// The head is too large.
+    HeadTooLarge { what: String },
+    /// The target is none.
+    Target(TargetError),
+    /// A rule of access forbids it.
+    Denied(Denied),
+    /// It has been here before.
+    Loop,
+    /// TRACE goes on only when enabled.
+    TraceIsOff,
+    /// An upgrade that the origin answered otherwise than with what was asked for.
+    UpgradeFailed(String),
+    /// The cache has no response.
+    Failed(Failure),
+    /// The way to the origin failed, for a tunnel or an upgrade.
+    Upstream(UpstreamError),
+}
+
+impl From<TargetError> for Refusal {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
+    }
+}
+
+/// What an answer is made of.
+struct Story {
+    status: StatusCode,
+    result: CacheResult,
+    error: Option<ProxyError>,
+    says: String,
+    todo: String,
+    /// The connection ends with this answer: what follows on it can't be told from the request.
+    close: bool,
+    detail: Option<Reason>,
+}
+
+impl Refusal {
+    /// The answer, sent in the name of `exchange`.
+    pub(crate) fn answer(self, mut exchange: Exchange, accept: Option<&HeaderValue>, unread: bool) -> Answer {
+        let denied = match &self {
+            Self::Denied(denied) => Some(denied.rule),
+            Self::Upstream(error) => error.denied.as_ref().map(|d| d.rule),
+            Self::Failed(Failure::Upstream(error) | Failure::MustRevalidate(error)) => {
+                error.denied.as_ref().map(|d| d.rule)
+            }
+            _ => None,
+        };
+        if let Some(rule) = denied {
+            exchange.refused_by(rule);
+        }
+        let allow = match &self {
+            Self::TraceIsOff => Some(HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, PATCH")),
+            _ => None,
+        };
+        let story = self.story();
+        let page = ErrorPage {
+            error: story.error,
+            rule: denied,
+            ..ErrorPage::new(story.status, story.says.as_str(), story.todo.as_str(), exchange.id())
+        };
+        let (mut head, bytes) = pages::error(&page, accept).into_parts();
+        if let Some(error) = story.error {
+            ProxyStatus { error: Some(error), details: Some(&story.says), rule: denied, ..ProxyStatus::default() }
+                .append(&mut head.headers);
+        }
+        if let Some(allow) = allow {
+            head.headers.insert(header::ALLOW, allow);
+        }
+        if story.close || unread {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            exchange.link().linger();
+        }
+        let outcome = Outcome {
+            result: story.result,
+            error: story.error,
+            detail: story.detail,
+            ..Outcome::default()
+        };
+        exchange.send(head, Body::full(bytes), outcome)
+    }
+
+    fn story(self) -> Story {
+        match self {
+            Self::Malformed(what) => invalid(StatusCode::BAD_REQUEST, what),
+            Self::UnknownCoding(found) => invalid(
+                StatusCode::NOT_IMPLEMENTED,
+                format!("Transfer-Encoding: found {found}, expected chunked alone"),
+            ),
+            Self::TargetTooLong { found, limit } => invalid(
+                StatusCode::URI_TOO_LONG,
+                format!("The target is {found} bytes long, and at most {limit} are taken (limits.request_line)."),
+            ),
+            Self::HeadTooLarge { what } => invalid(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                format!("The request's head has {what} (limits.request_head, limits.request_fields)."),
+            ),
+            Self::Target(error) => invalid(StatusCode::BAD_REQUEST, error.to_string()),
+            Self::Denied(denied) => refused(&denied),
+            Self::Loop => Story {
+                status: StatusCode::LOOP_DETECTED,
+                result: CacheResult::Denied,
+                error: Some(ProxyError::ProxyLoopDetected),
+                says: "The request has passed this proxy before.".into(),
+                todo: "Look for a proxy setting, a parent or a destination that points back at this proxy.".into(),
+                close: false,
+                detail: None,
+            },
+            Self::TraceIsOff => Story {
+                status: StatusCode::METHOD_NOT_ALLOWED,
+                result: CacheResult::Denied,
+                error: Some(ProxyError::HttpRequestDenied),
+                says: "TRACE is not forwarded.".into(),
+                todo: "Set access.trace = true to forward it.".into(),
+                close: false,
+                detail: None,
+            },
+            Self::UpgradeFailed(what) => Story {
+                status: StatusCode::BAD_GATEWAY,
+                result: CacheResult::Error,
+                error: Some(ProxyError::HttpUpgradeFailed),
+                says: what,
+                todo: "The origin does not speak the protocol that it agreed to.".into(),
+                close: true,
+                detail: None,
+            },
+            Self::Failed(Failure::OnlyIfCached(reason)) => Story {
+                status: StatusCode::GATEWAY_TIMEOUT,
+                result: CacheResult::Miss,
+                error: None,
+                says: "The request says only-if-cached, and nothing stored answers it.".into(),
+                todo: "Leave only-if-cached out to have it fetched.".into(),
+                close: false,
+                detail: Some(reason),
+            },
+            Self::Failed(Failure::Refused { reason }) => Story {
+                status: StatusCode::BAD_GATEWAY,
+                result: CacheResult::Error,
+                error: Some(ProxyError::HttpProtocolError),
+                says: format!("The origin's answer does not answer what was asked: {}", reason.says()),
+                todo: "The fault is the origin's.".into(),
+                close: false,
+                detail: Some(reason),
+            },
+            Self::Failed(Failure::MustRevalidate(error)) => Story {
+                status: StatusCode::GATEWAY_TIMEOUT,
+                detail: Some(Reason::Expired),
+                says: format!(
+                    "The stored response must be validated before it is used, and the origin could not be reached: {error}"
+                ),
+                ..failed(&error)
+            },
+            Self::Failed(Failure::Upstream(error)) => failed(&error),
+            Self::Upstream(error) => failed(&error),
+        }
+    }
+}
+
+fn invalid(status: StatusCode, says: String) -> Story {
+    Story {
+        status,
+        result: CacheResult::Invalid,
+        error: Some(ProxyError::HttpRequestError),
+        says,
+        todo: "The request was not forwarded. Correct it, or the client that sent it.".into(),
+        close: true,
+        detail: None,
+    }
+}
+
+fn refused(denied: &Denied) -> Story {
+    Story {
+        status: StatusCode::FORBIDDEN,
+        result: CacheResult::Denied,
+        error: Some(ProxyError::HttpRequestDenied),
+        says: format!("Rule {}: {}", denied.rule, denied.what),
+        todo: format!("To allow it: {}", denied.allow),
+        close: false,
+        detail: None,
+    }
+}
+
+fn failed(error: &UpstreamError) -> Story {
+    if let Some(denied) = &error.denied {
+        return Story { error: Some(error.kind), ..refused(denied) };
+    }
+    Story {
+        status: error.kind.status(),
+        result: CacheResult::Error,
+        error: Some(error.kind),
+        says: error.to_string(),
+        todo: error.kind.todo().into(),
+        close: false,
+        detail: None,
+    }
+}
+
+/// The `Accept` of a request.
+pub(crate) fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
+    headers.get(header::ACCEPT).cloned()
+}

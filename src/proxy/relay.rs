@@ -1,0 +1,245 @@
+//! Bytes both ways between two sockets: half-close kept, counted, ended when nothing moves for too long.
+//!
+//! On Linux, two TCP sockets are joined by `splice(2)` through a pipe, so that the bytes never enter this
+//! process; everything else is copied.
+
+use bytes::Bytes;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::clock::Stopwatch;
+use crate::shutdown::Shutdown;
+
+/// How long a tunnel may be silent before a drain closes it.
+const SILENT_WHILE_DRAINING: Duration = Duration::from_secs(2);
+/// Bytes moved at once: what a pipe holds by default.
+const PIECE: usize = 64 * 1024;
+
+/// The other end of a tunnel.
+#[derive(Debug)]
+pub(crate) enum Far {
+    /// A TCP connection to the destination, or to a parent proxy that has connected.
+    Tcp(TcpStream),
+    /// Anything else: TLS to a parent, or an upgraded connection.
+    Stream(Box<dyn Duplex>),
+}
+
+/// Bytes both ways.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Duplex for T {}
+
+/// Why a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both sides closed.
+    Closed,
+    /// One side broke off.
+    Broken,
+    /// Nothing moved for the limit.
+    Idle,
+    /// The process ends.
+    Drained,
+}
+
+/// What a tunnel carried.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    /// Bytes from the client.
+    pub(crate) up: AtomicU64,
+    /// Bytes to the client.
+    pub(crate) down: AtomicU64,
+}
+
+impl Carried {
+    fn total(&self) -> u64 {
+        self.up.load(Ordering::Relaxed) + self.down.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs until both sides have closed, one broke off, or nothing moved for `idle`. `early_up` is what the
+/// client has sent already, `early_down` what the far side has.
+pub(crate) async fn relay(
+    client: TcpStream,
+    far: Far,
+    early_up: Bytes,
+    early_down: Bytes,
+    idle: Duration,
+    carried: &Carried,
+    shutdown: &Shutdown,
+) -> End {
+    let moved = async {
+        match far {
+            Far::Tcp(far) => {
+                early(&client, &far, &early_up, &early_down, carried).await?;
+                let ended = tokio::try_join!(
+                    pour(&client, &far, &carried.up),
+                    pour(&far, &client, &carried.down)
+                );
+                if ended.is_err() {
+                    // The side that still lives must not take the break for an end.
+                    let _unset_is_harmless = (client.set_zero_linger(), far.set_zero_linger());
+                }
+                ended.map(|_| ())
+            }
+            Far::Stream(far) => {
+                let (client_read, mut client_write) = client.into_split();
+                let (far_read, mut far_write) = tokio::io::split(far);
+                far_write.write_all(&early_up).await?;
+                carried.up.fetch_add(early_up.len() as u64, Ordering::Relaxed);
+                client_write.write_all(&early_down).await?;
+                carried.down.fetch_add(early_down.len() as u64, Ordering::Relaxed);
+                tokio::try_join!(
+                    copy(client_read, far_write, &carried.up),
+                    copy(far_read, client_write, &carried.down)
+                )
+                .map(|_| ())
+            }
+        }
+    };
+    tokio::select! {
+        result = moved => match result {
+            Ok(()) => End::Closed,
+            Err::<(), io::Error>(_) => End::Broken,
+        },
+        end = watch(carried, idle, shutdown) => end,
+    }
+}
+
+/// Resolves when nothing has moved for `idle`, or for a short while when draining.
+async fn watch(carried: &Carried, idle: Duration, shutdown: &Shutdown) -> End {
+    let mut seen = carried.total();
+    let mut since = Stopwatch::start();
+    loop {
+        let (limit, end) = if shutdown.is_draining() {
+            (SILENT_WHILE_DRAINING.min(idle), End::Drained)
+        } else {
+            (idle, End::Idle)
+        };
+        let left = limit.saturating_sub(since.elapsed());
+        if shutdown.is_draining() {
+            tokio::time::sleep(left).await;
+        } else {
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                () = shutdown.draining() => {
+                    since = Stopwatch::start();
+                    continue;
+                }
+            }
+        }
+        let now = carried.total();
+        if now == seen {
+            return end;
+        }
+        seen = now;
+        since = Stopwatch::start();
+    }
+}
+
+async fn early(
+    mut client: &TcpStream,
+    mut far: &TcpStream,
+    up: &Bytes,
+    down: &Bytes,
+    carried: &Carried,
+) -> io::Result<()> {
+    if !up.is_empty() {
+        write_all(&mut far, up).await?;
+        carried.up.fetch_add(up.len() as u64, Ordering::Relaxed);
+    }
+    if !down.is_empty() {
+        write_all(&mut client, down).await?;
+        carried.down.fetch_add(down.len() as u64, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+async fn write_all(to: &mut &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        to.writable().await?;
+        match to.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// One direction, until the sender closes; then the receiver is told so.
+#[cfg(target_os = "linux")]
+async fn pour(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
+    use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+    use tokio::io::Interest;
+
+    from.readable().await?;
+    let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    loop {
+        // The pipe is empty here, so "would block" can only mean that the socket has nothing.
+        let mut held = from
+            .async_io(Interest::READABLE, || Ok(splice(from, None, &writer, None, PIECE, flags)?))
+            .await?;
+        if held == 0 {
+            return end_of(to);
+        }
+        while held > 0 {
+            // The pipe holds bytes here, so "would block" can only mean that the socket takes nothing.
+            let moved = to
+                .async_io(Interest::WRITABLE, || Ok(splice(&reader, None, to, None, held, flags)?))
+                .await?;
+            if moved == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            held -= moved;
+            count.fetch_add(moved as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One direction, until the sender closes; then the receiver is told so.
+#[cfg(not(target_os = "linux"))]
+async fn pour(from: &TcpStream, mut to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        from.readable().await?;
+        match from.try_read(&mut piece) {
+            Ok(0) => return end_of(to),
+            Ok(read) => {
+                write_all(&mut to, &piece[..read]).await?;
+                count.fetch_add(read as u64, Ordering::Relaxed);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Closes the sending half. A receiver that has gone already needs no telling.
+fn end_of(to: &TcpStream) -> io::Result<()> {
+    match socket2::SockRef::from(to).shutdown(std::net::Shutdown::Write) {
+        Err(e) if e.kind() != io::ErrorKind::NotConnected => Err(e),
+        _ => Ok(()),
+    }
+}
+
+async fn copy<R, W>(mut from: R, mut to: W, count: &AtomicU64) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = from.read(&mut piece).await?;
+        if read == 0 {
+            // The far side may have closed already: then there is nobody to tell.
+            return to.shutdown().await.or(Ok(()));
+        }
+        to.write_all(&piece[..read]).await?;
+        to.flush().await?;
+        count.fetch_add(read as u64, Ordering::Relaxed);
+    }
+}

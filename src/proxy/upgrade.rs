@@ -1,0 +1,116 @@
+//! Protocol upgrades: the request goes on with its Upgrade, and if the origin switches, bytes flow both ways.
+//! RFC 9110 section 7.8.
+
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode, Version, header};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::exchange::{Answer, Exchange, silent};
+use super::forward::{end_to_end, finish, interim};
+use super::refusal::{self, Refusal};
+use super::tunnel::{FarEnd, Tunnel};
+use super::{Options, Proxy, Settings};
+use crate::body::Body;
+use crate::cache::{CacheResult, Outcome, Served};
+use crate::field::status::Forward;
+use crate::field::target::Target;
+use crate::field::{treatment, via};
+use crate::policy::Reason;
+use crate::upstream::Call;
+
+/// The protocol that the request asks for, if it is one that passes. Never `h2c`: what followed it could not
+/// be inspected. To an HTTP/1.0 client no 101 can be sent, so its Upgrade is ignored.
+pub(crate) fn asked_for(parts: &Parts, options: &Options) -> Option<HeaderValue> {
+    if parts.version < Version::HTTP_11 || !parts.headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    treatment::upgrade_protocols(&parts.headers)
+        .into_iter()
+        .find(|asked| {
+            !asked.eq_ignore_ascii_case("h2c")
+                && options.upgrades.iter().any(|allowed| allowed.eq_ignore_ascii_case(asked))
+        })
+        .and_then(|asked| HeaderValue::from_str(asked).ok())
+}
+
+/// Sends the request on and joins both connections if the origin switches.
+#[allow(clippy::too_many_arguments)]
+pub(crate) async fn upgrade(
+    proxy: Arc<Proxy>,
+    settings: Arc<Settings>,
+    mut exchange: Exchange,
+    parts: Parts,
+    body: Body,
+    target: Arc<Target>,
+    peer: SocketAddr,
+    protocol: HeaderValue,
+) -> Answer {
+    let accept = refusal::accept(&parts.headers);
+    let mut headers = parts.headers;
+    end_to_end(&mut headers, &settings, peer.ip());
+    via::append(&mut headers, parts.version, &settings.pseudonym);
+    let sent = proxy
+        .upstream
+        .send(Call {
+            fetch_over_https: settings.cache.rules.find(&target).is_some_and(|r| r.fetch_over_https),
+            target: Target::clone(&target),
+            method: parts.method,
+            headers,
+            body,
+            access: Arc::clone(&settings.access),
+            on_interim: Some(interim(Arc::clone(exchange.link()))),
+            upgrade: Some(protocol.clone()),
+        })
+        .await;
+    let mut received = match sent {
+        Ok(received) => received,
+        Err(error) => return Refusal::Upstream(error).answer(exchange, accept.as_ref(), true),
+    };
+    let outcome = Outcome {
+        result: CacheResult::Bypass,
+        forward: Some(Forward::Bypass),
+        detail: Some(Reason::Upgrade),
+        forward_status: Some(received.status),
+        upstream: Some(received.address),
+        ..Outcome::default()
+    };
+    if received.status != StatusCode::SWITCHING_PROTOCOLS {
+        // What the client may have sent behind its Upgrade is not the next request.
+        received.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let served = Served {
+            status: received.status,
+            headers: received.headers,
+            body: received.body,
+            received: received.version,
+            outcome,
+        };
+        return finish(served, exchange, &settings);
+    }
+    let Some(upgraded) = received.upgraded else {
+        let what = "The origin switched protocols, but its connection can't be had.".to_owned();
+        return Refusal::UpgradeFailed(what).answer(exchange, accept.as_ref(), true);
+    };
+    // A 101 names the protocol that it switches to; one that names none is taken at its word.
+    let switched = received.protocol.as_ref().unwrap_or(&protocol);
+    if !switched.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()) {
+        let what = "The origin switched to a protocol that was not asked for.".to_owned();
+        return Refusal::UpgradeFailed(what).answer(exchange, accept.as_ref(), true);
+    }
+    let mut headers = received.headers;
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol);
+    via::append(&mut headers, received.version, &settings.pseudonym);
+    exchange.answered(StatusCode::SWITCHING_PROTOCOLS, Outcome { result: CacheResult::Tunnel, ..outcome });
+    let link = Arc::clone(exchange.link());
+    link.put_tunnel(Tunnel {
+        far: FarEnd::Upgrading(upgraded),
+        early: bytes::Bytes::new(),
+        idle: settings.options.tunnel_idle,
+        exchange,
+    });
+    let mut response = Response::new(silent());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    response
+}
