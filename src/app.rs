@@ -1,0 +1,382 @@
+//! Settings become parts, parts become listeners; signals, reload, and the order of the drain.
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::access::Access;
+use crate::admin::{self, Admin, Control, ControlError, Explain, Purge, PurgeWhat, Purged, Reloaded};
+use crate::cache::{self, Cache};
+use crate::cli::{self, Command};
+use crate::clock::Clock;
+use crate::config::{Overrides, Settings, diff};
+use crate::policy::rules::{Rules, glob_matches};
+use crate::proxy::{self, Proxy};
+use crate::server::{self, Counts, Listening};
+use crate::shutdown::Shutdown;
+use crate::store::Store;
+use crate::telemetry::{AccessLog, Gauges, Metrics, Telemetry};
+use crate::upstream::Upstream;
+
+/// Serves until a signal ends it. Every error here comes before anything listens.
+pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.server.workers.max(1))
+        .thread_name("larder")
+        .enable_all()
+        .build()
+        .context("the runtime can't start")?;
+    let result = runtime.block_on(run(settings, overrides));
+    // What still runs has had its time.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs a command that is not `serve`.
+pub fn client(command: &Command, overrides: &Overrides) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't start")?;
+    runtime.block_on(cli::run_client(command, overrides, explain_alone))
+}
+
+/// `larder explain` where no proxy runs: the same parts, and nothing that listens.
+async fn explain_alone(
+    settings: Settings,
+    url: &str,
+    fields: &[(String, String)],
+) -> anyhow::Result<serde_json::Value> {
+    let app = App::build(settings, Overrides::default(), Vec::new())?;
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(http::HeaderName::try_from(name)?, http::HeaderValue::try_from(value)?);
+    }
+    app.explain(Explain { url: url.to_owned(), headers }).await.map_err(anyhow::Error::from)
+}
+
+/// All parts of a running proxy.
+struct App {
+    clock: Clock,
+    shutdown: Shutdown,
+    telemetry: Arc<Telemetry>,
+    upstream: Upstream,
+    cache: Arc<Cache>,
+    proxy: Arc<Proxy>,
+    counts: Arc<Counts>,
+    server: Arc<ArcSwap<server::Options>>,
+    admin: Arc<ArcSwap<admin::Options>>,
+    /// What runs, and what the flags said: a reload starts from these.
+    settings: Mutex<Settings>,
+    overrides: Overrides,
+    /// Addresses of our own, refused as destinations.
+    own: Vec<SocketAddr>,
+    pseudonym: Arc<str>,
+    ready: AtomicBool,
+}
+
+impl App {
+    fn build(settings: Settings, overrides: Overrides, own: Vec<SocketAddr>) -> anyhow::Result<Arc<Self>> {
+        let clock = Clock::system();
+        let shutdown = Shutdown::new();
+        let telemetry = Arc::new(Telemetry {
+            log: AccessLog::stdout(&settings.telemetry).context("the access log can't start")?,
+            metrics: Metrics::new(),
+        });
+        let upstream = Upstream::new(settings.upstream.clone(), clock.clone())
+            .context("the way to origins can't be set up")?;
+        let store = Store::new(&settings.store, &settings.body);
+        let cache = Arc::new(Cache::new(store, upstream.clone(), clock.clone(), shutdown.clone()));
+        let pseudonym: Arc<str> = settings.proxy.via.clone().map_or_else(random_pseudonym, Arc::from);
+        let proxy = Arc::new(Proxy::new(
+            snapshot(&settings, &own, &pseudonym)?,
+            Arc::clone(&cache),
+            upstream.clone(),
+            Arc::clone(&telemetry),
+            clock.clone(),
+            shutdown.clone(),
+        ));
+        Ok(Arc::new(Self {
+            clock,
+            shutdown,
+            telemetry,
+            upstream,
+            cache,
+            proxy,
+            counts: Arc::default(),
+            server: Arc::new(ArcSwap::from_pointee(settings.server.clone())),
+            admin: Arc::new(ArcSwap::from_pointee(settings.admin.clone())),
+            settings: Mutex::new(settings),
+            overrides,
+            own,
+            pseudonym,
+            ready: AtomicBool::new(false),
+        }))
+    }
+
+    /// Reads the configuration again: all of it is put in force, or nothing.
+    fn reload(&self) -> Result<Reloaded, ControlError> {
+        let refused = |error: &dyn std::fmt::Display| ControlError::Refused(vec![error.to_string()]);
+        let new = Settings::load(&self.overrides)
+            .map_err(|errors| ControlError::Refused(errors.0.iter().map(ToString::to_string).collect()))?;
+        let mut settings = self.settings.lock();
+        let changes = diff::diff(&settings, &new);
+        let running = diff::running(&settings, &new);
+        let snapshot = snapshot(&running, &self.own, &self.pseudonym).map_err(|e| refused(&e))?;
+        self.upstream.reconfigure(running.upstream.clone()).map_err(|e| refused(&e))?;
+        self.cache.store().reconfigure(&running.store, &running.body);
+        self.cache.store().supersede();
+        self.proxy.reconfigure(snapshot);
+        self.telemetry.log.reconfigure(&running.telemetry);
+        self.server.store(Arc::new(running.server.clone()));
+        self.admin.store(Arc::new(running.admin.clone()));
+        *settings = running;
+        Ok(Reloaded {
+            live: changes.live.iter().map(ToString::to_string).collect(),
+            restart: changes.restart.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn purge(&self, purge: &Purge) -> Result<Purged, ControlError> {
+        let invalid = |what: String| ControlError::Invalid(what);
+        let purged = match &purge.what {
+            PurgeWhat::Url(url) => {
+                let target = cache::parse_url(url).map_err(invalid)?;
+                self.cache.purge(&target, &self.proxy.settings().cache, purge.dry_run)
+            }
+            PurgeWhat::Host(host) => {
+                let wanted = host.trim_end_matches('.').to_ascii_lowercase();
+                self.cache.store().purge(|url| cache::host_of(url) == wanted, purge.dry_run)
+            }
+            PurgeWhat::Glob(glob) => self.cache.store().purge(|url| glob_matches(glob, url), purge.dry_run),
+            PurgeWhat::All => self.cache.store().purge(|_| true, purge.dry_run),
+        };
+        Ok(Purged { purged: purged as u64, dry_run: purge.dry_run })
+    }
+
+    async fn explain(self: &Arc<Self>, ask: Explain) -> Result<serde_json::Value, ControlError> {
+        let target = cache::parse_url(&ask.url).map_err(ControlError::Invalid)?;
+        let settings = self.proxy.settings();
+        settings
+            .access
+            .port(target.scheme, target.port)
+            .map_err(|denied| ControlError::Invalid(format!("{}: {}", denied.what, denied.allow)))?;
+        let hop = cache::Hop {
+            version: http::Version::HTTP_11,
+            pseudonym: Arc::clone(&self.pseudonym),
+        };
+        Ok(self.cache.explain(target, ask.headers, hop, &settings.access, &settings.cache).await)
+    }
+
+    fn gauges(&self) -> Gauges {
+        gauges::read(self)
+    }
+
+    /// What the admin listener may ask of this.
+    fn control(self: &Arc<Self>) -> Control {
+        let (ready, gauges, purge, explain, reload) =
+            (Arc::clone(self), Arc::clone(self), Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        Control {
+            ready: Box::new(move || ready.ready.load(Ordering::Relaxed)),
+            gauges: Box::new(move || gauges.gauges()),
+            purge: Box::new(move |what| {
+                let app = Arc::clone(&purge);
+                Box::pin(async move { app.purge(&what) })
+            }),
+            explain: Box::new(move |ask| {
+                let app = Arc::clone(&explain);
+                Box::pin(async move { app.explain(ask).await })
+            }),
+            reload: Box::new(move || {
+                let app = Arc::clone(&reload);
+                Box::pin(async move {
+                    // Reads files.
+                    tokio::task::spawn_blocking(move || app.reload())
+                        .await
+                        .unwrap_or_else(|error| Err(ControlError::Failed(error.to_string())))
+                })
+            }),
+        }
+    }
+}
+
+mod gauges;
+
+/// What one exchange sees of the settings.
+fn snapshot(
+    settings: &Settings,
+    own: &[SocketAddr],
+    pseudonym: &Arc<str>,
+) -> anyhow::Result<proxy::Settings> {
+    Ok(proxy::Settings {
+        options: settings.proxy.clone(),
+        access: Arc::new(Access::new(settings.access.clone(), own.to_vec())),
+        cache: Arc::new(cache::Settings {
+            options: settings.cache.clone(),
+            policy: settings.policy.clone(),
+            rules: Rules::new(settings.rules.clone())?,
+        }),
+        pseudonym: Arc::clone(pseudonym),
+        beyond_loopback: settings.server.listen.iter().any(|a| !a.ip().to_canonical().is_loopback()),
+    })
+}
+
+/// Via needs a name that no other proxy has, and that says nothing.
+fn random_pseudonym() -> Arc<str> {
+    format!("larder-{:012x}", rand::random::<u64>() >> 16).into()
+}
+
+async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
+    let bound = server::bind(&settings.server)?;
+    let admin = match settings.admin.listen {
+        Some(address) => Some(
+            tokio::net::TcpListener::bind(address)
+                .await
+                .with_context(|| format!("can't listen on {address} (admin.listen)"))?,
+        ),
+        None => None,
+    };
+    let mut own: Vec<SocketAddr> = bound.listeners.iter().map(|(_, address)| *address).collect();
+    let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+    own.extend(admin_address);
+    let app = App::build(settings, overrides, own)?;
+    count_panics(&app.telemetry);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let listening = Listening::new(
+        Arc::clone(&app.proxy),
+        Arc::clone(&app.server),
+        Arc::clone(&app.counts),
+        app.shutdown.clone(),
+    );
+    let addresses: Vec<SocketAddr> = bound.listeners.iter().map(|(_, address)| *address).collect();
+    for (listener, address) in bound.listeners {
+        tokio::spawn(Arc::clone(&listening).accept(listener, address));
+    }
+    if let Some(listener) = admin {
+        let (options, telemetry) = (Arc::clone(&app.admin), Arc::clone(&app.telemetry));
+        tokio::spawn(Admin::serve(listener, options, telemetry, app.control(), app.shutdown.clone()));
+    }
+    app.ready.store(true, Ordering::Relaxed);
+    banner(&app, &addresses, admin_address, &bound.warnings);
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let again = Arc::clone(&app);
+                let result = tokio::task::spawn_blocking(move || again.reload()).await;
+                say_reload(result.unwrap_or_else(|e| Err(ControlError::Failed(e.to_string()))));
+            }
+        }
+    }
+    let limit = app.server.load().drain;
+    say(&format!("draining: {} running, at most {limit:?}; a second signal ends at once", app.shutdown.running()));
+    app.ready.store(false, Ordering::Relaxed);
+    app.shutdown.drain();
+    let finished = tokio::select! {
+        () = app.shutdown.finished() => true,
+        () = tokio::time::sleep(limit) => false,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    if !finished {
+        app.shutdown.abort();
+    }
+    // The last lines of the log; a reader that has left is not waited for.
+    let log = Arc::clone(&app.telemetry);
+    let _flushed_or_not = tokio::time::timeout(
+        std::time::Duration::from_secs(1),
+        tokio::task::spawn_blocking(move || log.log.flush()),
+    )
+    .await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_reload(result: Result<Reloaded, ControlError>) {
+    match result {
+        Ok(done) if done.live.is_empty() && done.restart.is_empty() => say("reloaded: nothing changed"),
+        Ok(done) => {
+            if !done.live.is_empty() {
+                say(&format!("reloaded: {} changed", done.live.join(", ")));
+            }
+            if !done.restart.is_empty() {
+                say(&format!("reloaded: {} need a restart", done.restart.join(", ")));
+            }
+        }
+        Err(ControlError::Refused(errors)) => {
+            say("the configuration is refused, the running one stays:");
+            for error in errors {
+                say(&format!("  {error}"));
+            }
+        }
+        Err(error) => say(&format!("the reload failed, the running configuration stays: {error}")),
+    }
+}
+
+/// A line for the operator. Standard error may be closed: then there is nobody to tell.
+fn say(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "larder: {line}");
+}
+
+/// Where it listens, who may connect, how large the cache is, and a line to try.
+fn banner(app: &App, proxies: &[SocketAddr], admin: Option<SocketAddr>, warnings: &[String]) {
+    let settings = app.settings.lock();
+    for warning in warnings {
+        say(&format!("warning: {warning}"));
+    }
+    for address in proxies {
+        say(&format!("proxy listening on {address}"));
+    }
+    match admin {
+        Some(address) => say(&format!("admin listening on {address}")),
+        None => say("admin listener off"),
+    }
+    let beyond = app.proxy.settings().beyond_loopback;
+    let who = match (&settings.access.clients, beyond) {
+        (Some(networks), _) if !networks.is_empty() => {
+            let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            format!("loopback, {}", networks.join(", "))
+        }
+        (None, true) => "loopback, private and link-local networks".to_owned(),
+        _ => "loopback".to_owned(),
+    };
+    let private = if settings.access.allow_private { "" } else { " (not private destinations: --allow-private)" };
+    say(&format!("clients: {who}{private}"));
+    say(&format!("cache: {} in memory", bytesize::ByteSize(settings.store.capacity).display().iec()));
+    if let Some(address) = proxies.first() {
+        say(&format!("try: curl -x http://{address} -I http://deb.debian.org/debian/dists/stable/Release"));
+    }
+}
+
+/// A panic ends its own connection, and is counted.
+fn count_panics(telemetry: &Arc<Telemetry>) {
+    let telemetry = Arc::clone(telemetry);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        telemetry.metrics.panicked();
+        before(info);
+    }));
+}
+
+/// The soft limit of open files goes up to the hard one: each tunnel takes two and its pipes four more.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The figures of the parts outside exchanges, read at a scrape.
+
+use std::sync::atomic::Ordering;
+
+use super::App;
+use crate::telemetry::Gauges;
+use crate::telemetry::metrics::ServerGauges;
+
+pub(super) fn read(app: &App) -> Gauges {
+    let counts = &app.counts;
+    Gauges {
+        ready: false,
+        store: app.cache.store().stats().into(),
+        upstream: app.upstream.stats().into(),
+        server: ServerGauges {
+            connections: counts.open.load(Ordering::Relaxed),
+            accepted: counts.accepted.load(Ordering::Relaxed),
+            refused_connections: counts.refused.load(Ordering::Relaxed),
+            refused_per_client: counts.refused_per_client.load(Ordering::Relaxed),
+            accept_pauses: counts.pauses.load(Ordering::Relaxed),
+            tunnels: app.proxy.counts().tunnels.load(Ordering::Relaxed),
+            flights: app.cache.flights() as u64,
+            ..ServerGauges::default()
+        },
+    }
+}

@@ -1,0 +1,309 @@
+//! The command line: flags, subcommands, and the commands that ask a running proxy.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong configuration. `serve` is not run here but by `main`.
+
+mod client;
+mod explanation;
+mod render;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+use serde_json::Value;
+
+use crate::access::Ports;
+use crate::config::{AdminListen, Errors, Overrides, Settings, units};
+
+/// The exit code for wrong usage, as clap has it, and for a wrong configuration.
+const CONFIGURATION: u8 = 2;
+
+/// A caching forward proxy that says why.
+///
+/// Without a command it serves. Flags come before their environment variables, these before the file, that
+/// before the defaults.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "larder", version, max_term_width = 100)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub flags: Flags,
+    /// What to do; nothing: [`Command::Serve`].
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The flags that settle what the file leaves open.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Flags {
+    /// TOML file to read; without it the built-in defaults hold
+    #[arg(long, global = true, env = "LARDER_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Address to listen on, may be repeated; port 0 takes a free one [default: port 3128 on loopback]
+    #[arg(long, global = true, env = "LARDER_LISTEN", value_name = "ADDR", value_delimiter = ',', value_parser = |text: &str| expected(units::address(text)))]
+    pub listen: Vec<SocketAddr>,
+    /// Address of the admin listener, or "off" [default: 127.0.0.1:9128]
+    #[arg(long, global = true, env = "LARDER_ADMIN_LISTEN", value_name = "ADDR", value_parser = admin_listen)]
+    pub admin_listen: Option<AdminListen>,
+    /// Memory for stored responses, such as 512MiB or 25% [default: 25%]
+    #[arg(long, global = true, env = "LARDER_MEMORY", value_name = "SIZE", value_parser = |text: &str| expected(units::memory(text)))]
+    pub memory: Option<u64>,
+    /// Ports that CONNECT may reach, such as 443,8000-8999, or "any" [default: 443]
+    #[arg(long, global = true, env = "LARDER_CONNECT_PORTS", value_name = "LIST", value_parser = |text: &str| expected(units::ports(text)))]
+    pub connect_ports: Option<Ports>,
+    /// Allow destinations on loopback and private networks
+    #[arg(
+        long, global = true, env = "LARDER_ALLOW_PRIVATE", value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        num_args = 0..=1, require_equals = true, default_missing_value = "true"
+    )]
+    pub allow_private: Option<bool>,
+}
+
+/// The commands.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Serve (what larder alone does)
+    Serve,
+    /// Check a configuration file; print every error in it
+    Check {
+        /// File to check instead of that of --config
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
+    /// Say what the cache does with a request, and why
+    Explain {
+        /// URL to explain
+        #[arg(value_name = "URL")]
+        url: String,
+        /// Field of the request, may be repeated
+        #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'", value_parser = field)]
+        fields: Vec<(String, String)>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove stored responses: of a URL with all variants, of a host, or by a pattern
+    Purge {
+        /// Which ones
+        #[command(flatten)]
+        what: What,
+        /// Count only, remove nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what the running proxy counts
+    Stats {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the running proxy read its configuration again
+    Reload {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// Shell to complete for
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What to purge: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub struct What {
+    /// Full URL, query included
+    #[arg(value_name = "URL")]
+    pub url: Option<String>,
+    /// All URLs that match, * being any bytes
+    #[arg(long, value_name = "PATTERN")]
+    pub glob: Option<String>,
+    /// All URLs of a host
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    /// Everything
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl Flags {
+    /// As the configuration takes them.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.config.clone(),
+            listen: self.listen.clone(),
+            admin_listen: self.admin_listen,
+            memory: self.memory,
+            connect_ports: self.connect_ports.clone(),
+            allow_private: self.allow_private,
+        }
+    }
+}
+
+/// Reads the process's arguments; prints help, version or what is wrong and ends the process where that is all.
+pub fn parse() -> Cli {
+    Cli::parse()
+}
+
+/// Reads other arguments, the program's name first.
+pub fn parse_from<I, T>(arguments: I) -> Result<Cli, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    Cli::try_parse_from(arguments)
+}
+
+/// An error as clap tells it: behind the value and the flag.
+fn expected<T>(read: Result<T, &'static str>) -> Result<T, String> {
+    read.map_err(|expected| format!("expected {expected}"))
+}
+
+fn admin_listen(text: &str) -> Result<AdminListen, String> {
+    if text == "off" {
+        return Ok(AdminListen::Off);
+    }
+    units::address(text).map(AdminListen::At).map_err(|address| format!("expected \"off\", or {address}"))
+}
+
+/// `Name: value`.
+fn field(text: &str) -> Result<(String, String), &'static str> {
+    const FIELD: &str = "expected a field such as 'Accept-Language: de'";
+    let (name, value) = text.split_once(':').ok_or(FIELD)?;
+    http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| FIELD)?;
+    let value = value.trim();
+    http::HeaderValue::from_str(value).map_err(|_| FIELD)?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Runs any command but `serve`.
+///
+/// `alone` is how a request is explained when no proxy runs: it makes the request itself, by the settings.
+pub async fn run_client<F>(command: &Command, overrides: &Overrides, alone: F) -> anyhow::Result<ExitCode>
+where
+    F: AsyncFnOnce(Settings, &str, &[(String, String)]) -> anyhow::Result<Value>,
+{
+    match command {
+        Command::Serve => anyhow::bail!("serve is not a client's command"),
+        Command::Check { file } => Ok(check(overrides, file.as_ref())),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "larder", &mut text);
+            print(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain { .. } | Command::Purge { .. } | Command::Stats { .. } | Command::Reload { .. } => {
+            match Settings::load(overrides) {
+                Ok(settings) => client::ask(command, settings, alone).await,
+                Err(errors) => Ok(report(&errors)),
+            }
+        }
+    }
+}
+
+/// `larder check`.
+fn check(overrides: &Overrides, file: Option<&PathBuf>) -> ExitCode {
+    let mut overrides = overrides.clone();
+    overrides.config = file.cloned().or(overrides.config);
+    match Settings::load(&overrides) {
+        Ok(_) => {
+            let what = overrides
+                .config
+                .map_or_else(|| "the built-in defaults".to_owned(), |file| file.display().to_string());
+            print(format!("OK: {what}\n").as_bytes()).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
+        Err(errors) => report(&errors),
+    }
+}
+
+/// Prints what is wrong with the configuration. The exit code is 2.
+pub fn report(errors: &Errors) -> ExitCode {
+    let count = errors.0.len();
+    let plural = if count == 1 { "" } else { "s" };
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{errors}\n{count} error{plural} in the configuration");
+    ExitCode::from(CONFIGURATION)
+}
+
+/// Writes to standard output; a reader that has left is no failure.
+fn print(text: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overrides(arguments: &[&str]) -> Overrides {
+        parse_from(std::iter::once("larder").chain(arguments.iter().copied())).unwrap().flags.overrides()
+    }
+
+    #[test]
+    fn the_table_of_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_overrides_before_or_behind_the_command() {
+        let expected = Overrides {
+            config: Some("l.toml".into()),
+            listen: vec!["127.0.0.1:0".parse().unwrap(), "[::1]:3128".parse().unwrap()],
+            admin_listen: Some(AdminListen::Off),
+            memory: Some(512 << 20),
+            connect_ports: Some(Ports::List(vec![443..=443, 8000..=8999])),
+            allow_private: Some(true),
+        };
+        let flags = [
+            "--config",
+            "l.toml",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:3128",
+            "--admin-listen",
+            "off",
+            "--memory",
+            "512MiB",
+            "--connect-ports",
+            "443,8000-8999",
+            "--allow-private",
+        ];
+        assert_eq!(overrides(&flags), expected);
+        assert_eq!(overrides(&[&["serve"], &flags[..]].concat()), expected);
+        assert_eq!(overrides(&["--allow-private=false"]).allow_private, Some(false));
+        assert_eq!(overrides(&["--connect-ports", "any"]).connect_ports, Some(Ports::Any));
+    }
+
+    #[test]
+    fn wrong_usage_is_told_with_the_flag_and_exits_with_2() {
+        for (arguments, told) in [
+            (&["--listen", "localhost"][..], "--listen <ADDR>': expected an IP address and a port"),
+            (&["--admin-listen", "on"], "--admin-listen <ADDR>': expected \"off\", or an IP address"),
+            (&["--memory", "lots"], "--memory <SIZE>': expected a size"),
+            (&["--connect-ports", "https"], "--connect-ports <LIST>': expected \"any\", or ports"),
+            (&["explain", "http://h/", "-H", "no colon"], "expected a field such as"),
+            (&["purge"], "required"),
+            (&["purge", "http://h/", "--all"], "cannot be used with"),
+            (&["frobnicate"], "unrecognized subcommand"),
+        ] {
+            let error = parse_from(std::iter::once("larder").chain(arguments.iter().copied())).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(CONFIGURATION), "{arguments:?}");
+            assert!(error.to_string().contains(told), "{arguments:?}: {error}");
+        }
+    }
+}

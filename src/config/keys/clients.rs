@@ -1,0 +1,72 @@
+//! The keys about clients: where they connect, what they may do, and how they are treated.
+
+use super::{Key, Setting, When};
+use crate::config::kinds::figures::{Count, Switch, Time};
+use crate::config::kinds::names::{Address, HostSuffix, Net, PortSet, Token};
+use crate::config::kinds::{Auto, Kind, Many, OneOf};
+use crate::proxy::ForwardedFor;
+
+/// `[server]`.
+pub(super) const SERVER: &[Setting] = settings! {
+    /// Addresses to listen on; port 0 takes a free one. Where IPv6 is missing, the default's second
+    /// address is only warned about.
+    server.listen: Many<Address> = r#"["127.0.0.1:3128", "[::1]:3128"]"#, Restart => server.listen;
+
+    /// Threads that serve. "auto": as many as the cores that the process may use.
+    server.workers: Auto<Count<1>> = r#""auto""#, Restart => [workers] server.workers;
+
+    /// How long running exchanges and tunnels may take to finish after SIGTERM.
+    server.drain: Time<0> = r#""30s""#, Live => server.drain;
+};
+
+/// `[access]`.
+pub(super) const ACCESS: &[Setting] = settings! {
+    /// Networks whose clients are served, besides loopback. "auto": none, and when listening elsewhere
+    /// than on loopback the private and link-local networks.
+    access.clients: Auto<Many<Net>> = r#""auto""#, Live => access.clients;
+
+    /// Ports that CONNECT may reach: "any", or a list such as [443, "8000-8999"].
+    access.connect_ports: PortSet = "[443]", Live => access.connect_ports;
+
+    /// Ports that other requests may reach: "any" or a list. "auto": 80, 443 for https targets, and
+    /// 1024 and above, less the ports that browsers refuse.
+    access.ports: Auto<PortSet> = r#""auto""#, Live => access.ports;
+
+    /// Whether destinations on loopback, link-local, private and other special networks may be reached.
+    /// Judged on the address that is dialled.
+    access.allow_private: Switch = "false", Live => access.allow_private;
+
+    /// Networks that may be reached besides public ones, such as ["10.0.0.0/8"].
+    access.allow_destinations: Many<Net> = "[]", Live => access.allow_destinations;
+
+    /// Hosts that may be reached whatever their address: "name" exactly, ".name" with all below it.
+    access.allow_hosts: Many<HostSuffix> = "[]", Live => access.allow_hosts;
+
+    /// Whether TRACE goes on to origins; otherwise it is answered 405.
+    access.trace: Switch = "false", Live => access.trace;
+};
+
+/// `[proxy]`.
+pub(super) const PROXY: &[Setting] = settings! {
+    /// The pseudonym in Via, by which loops are detected. "auto": a random one at each start.
+    proxy.via: Auto<Token> = r#""auto""#, Restart => proxy.via;
+
+    /// X-Forwarded-For towards origins: "delete" it, "keep" what the client sent, or "add" the client's
+    /// address.
+    proxy.forwarded_for: OneOf<ForwardedFor> = r#""delete""#, Live => proxy.forwarded_for;
+
+    /// Protocols for which an Upgrade request passes. Never "h2c".
+    proxy.upgrades: Many<Token> = r#"["websocket"]"#, Live => proxy.upgrades;
+
+    /// A tunnel through which nothing has passed for this long is closed.
+    proxy.tunnel_idle: Time<1> = r#""15min""#, Live => proxy.tunnel_idle;
+
+    /// How long a client may take for the head of a request.
+    proxy.head_timeout: Time<1> = r#""10s""#, Live => proxy.head_timeout;
+
+    /// How long a client's connection may wait for its next request.
+    proxy.idle_timeout: Time<1> = r#""60s""#, Live => proxy.idle_timeout;
+
+    /// How long a client may send nothing of a body, or take nothing of a response.
+    proxy.between_bytes_timeout: Time<1> = r#""60s""#, Live => proxy.between_bytes_timeout;
+};

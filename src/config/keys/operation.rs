@@ -1,0 +1,66 @@
+//! The keys about limits, the access log and the admin listener.
+
+use super::{Key, Setting, When};
+use crate::config::kinds::figures::{Count, Size, Switch};
+use crate::config::kinds::names::{Address, HostName, Secret};
+use crate::config::kinds::{Kind, Many, Off, OneOf};
+use crate::telemetry::Format;
+
+/// `[limits]`.
+pub(super) const LIMITS: &[Setting] = settings! {
+    /// Connections of clients at one time.
+    limits.connections: Count<1> = "10000", Live => server.max_connections;
+
+    /// Connections of one client address at one time; loopback is exempt.
+    limits.connections_per_client: Count<1> = "256", Live => server.max_connections_per_client;
+
+    /// Bytes buffered in each direction for a body that is not stored.
+    limits.buffer: Size<4096> = r#""64KiB""#, Live => body.window;
+
+    /// The longest request line; above it 414.
+    limits.request_line: Size<64> = r#""8KiB""#, Live => proxy.max_request_line;
+
+    /// The longest head of a request; above it 431.
+    limits.request_head: Size<1024> = r#""64KiB""#, Live => proxy.max_head;
+
+    /// Fields in a request; above it 431.
+    limits.request_fields: Count<1> = "100", Live => proxy.max_fields;
+
+    /// The longest head of a response; above it 502.
+    limits.response_head: Size<8192> = r#""64KiB""#, Live => upstream.max_head;
+
+    /// Fields in a response; above it 502.
+    limits.response_fields: Count<1> = "200", Live => upstream.max_fields;
+
+    /// Bytes of trailers in a response; above it the response breaks off.
+    limits.response_trailers: Size<0> = r#""16KiB""#, Live => upstream.max_trailers;
+
+    /// Interim (1xx) responses before a final one; above it 502.
+    limits.interim: Count<0> = "10", Live => upstream.max_interim;
+};
+
+/// `[log]`.
+pub(super) const LOG: &[Setting] = settings! {
+    /// The format: "text", "json", "squid", "combined", or "off". "auto": text on a terminal, else
+    /// JSON.
+    log.access: OneOf<Format> = r#""auto""#, Live => telemetry.access;
+
+    /// Whether queries are shown; otherwise a query shows as `?...`.
+    log.query: Switch = "false", Live => telemetry.query;
+
+    /// Lines that wait for a slow reader of the log before lines are dropped (and counted).
+    log.queue: Count<1> = "8192", Live => telemetry.queue;
+};
+
+/// `[admin]`.
+pub(super) const ADMIN: &[Setting] = settings! {
+    /// The address to listen on, or "off".
+    admin.listen: Off<Address> = r#""127.0.0.1:9128""#, Restart => admin.listen;
+
+    /// Names that a request's Host may have besides IP literals and localhost.
+    admin.hosts: Many<HostName> = "[]", Live => admin.hosts;
+
+    /// The token that changes (purge, reload) need when the listener is not on loopback, as
+    /// `Authorization: Bearer`. "": no changes from elsewhere.
+    admin.token: Secret = r#""""#, Live => admin.token;
+};

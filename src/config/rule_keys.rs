@@ -1,0 +1,131 @@
+//! The keys of `[[rules]]` and of the freshness overrides in them.
+
+use super::keys::Key;
+use super::kinds::figures::{Switch, Time};
+use super::kinds::names::{FetchOver, Glob, HostPattern, StatusCode, Text};
+use super::kinds::{Expected, Given, Kind, Many, Maybe, OneOf, Wrongs};
+use crate::policy::SetCookie;
+use crate::policy::rules::{Override, Rule};
+
+/// A key inside a rule, with a value to show in the sample file.
+pub(super) struct RuleKey<T: 'static> {
+    pub(super) key: Key<T>,
+    pub(super) example: &'static str,
+}
+
+macro_rules! rule_keys {
+    ($(
+        $(#[doc = $doc:literal])+
+        $field:ident $(as $name:ident)?: $kind:ty = $default:literal, $example:literal;
+    )*) => {
+        &[$(RuleKey {
+            key: Key {
+                name: rule_keys!(@name $field $($name)?),
+                default: $default,
+                doc: concat!($($doc),+),
+                read: |rule, given| {
+                    rule.$field = <$kind as Kind<_>>::read(given)?;
+                    Ok(())
+                },
+            },
+            example: $example,
+        }),*]
+    };
+    (@name $field:ident) => { stringify!($field) };
+    (@name $field:ident $name:ident) => { stringify!($name) };
+}
+
+/// The keys of a rule, in the order of the sample file.
+pub(super) const RULE: &[RuleKey<Rule>] = rule_keys! {
+    /// Shown in logs and by explain.
+    name: Text = "rule- and its number", r#""static""#;
+
+    /// Hosts it is for: "name" exactly, ".name" with all below it, or "*".
+    hosts: Many<HostPattern> = "all", r#"["cdn.example.com", ".static.example"]"#;
+
+    /// URLs it is for, as patterns over the whole of it: * is any bytes, ? is one.
+    urls: Many<Glob> = "all", r#"["http://*/assets/*"]"#;
+
+    /// false: requests go straight through.
+    cache: Maybe<Switch> = "true", "true";
+
+    /// Query parameters that are left out of the key; a * at the end is any ending. The origin still
+    /// gets them.
+    ignore_query: Many<Text> = "none", r#"["utm_*", "callback", "_"]"#;
+
+    /// "https": what is asked for by an http URL is fetched over verified TLS.
+    fetch_over_https as fetch_over: FetchOver = "as asked for", r#""https""#;
+
+    /// Instead of cache.stale_if_error.
+    stale_if_error: Maybe<Time<0>> = "cache.stale_if_error", r#""1d""#;
+
+    /// Where the response has no such directive.
+    stale_while_revalidate: Maybe<Time<0>> = "none", r#""1min""#;
+
+    /// Instead of cache.set_cookie.
+    set_cookie: Maybe<OneOf<SetCookie>> = "cache.set_cookie", r#""strict""#;
+
+    /// Overrides of the origin's freshness, the first that fits wins. A breach of RFC 9111, and logged
+    /// as one.
+    freshness: Many<OneOverride> = "none", "";
+};
+
+/// The keys of an override, in the order of the sample file.
+pub(super) const OVERRIDE: &[RuleKey<Override>] = rule_keys! {
+    /// Status codes it is for.
+    status: Many<StatusCode> = "all that would be stored", "[200, 404]";
+
+    /// Media types it is for, as patterns.
+    content_type: Many<Glob> = "all", r#"["image/*"]"#;
+
+    /// The lifetime is at least this.
+    min: Maybe<Time<0>> = "none", r#""1h""#;
+
+    /// The lifetime is at most this.
+    max: Maybe<Time<0>> = "none", r#""7d""#;
+
+    /// The lifetime is this, even against no-store, private and no-cache; without min and max.
+    force: Maybe<Time<0>> = "none", "";
+};
+
+/// A rule: a table of [`RULE`].
+pub(super) struct OneRule;
+/// An override: a table of [`OVERRIDE`].
+pub(super) struct OneOverride;
+
+impl Expected for OneRule {
+    fn expected() -> String {
+        "a table, written as [[rules]]".to_owned()
+    }
+}
+impl Expected for OneOverride {
+    fn expected() -> String {
+        "a table such as { status = [200], min = \"1h\" }".to_owned()
+    }
+}
+impl Kind<Rule> for OneRule {
+    fn read(given: Given) -> Result<Rule, Wrongs> {
+        let mut rule = Rule::default();
+        super::resolve::walk::<Self, _>(given, &RULE.iter().map(|rule| &rule.key), &mut rule)?;
+        Ok(rule)
+    }
+}
+
+impl Kind<Override> for OneOverride {
+    fn read(given: Given) -> Result<Override, Wrongs> {
+        let mut one = Override::default();
+        super::resolve::walk::<Self, _>(given, &OVERRIDE.iter().map(|rule| &rule.key), &mut one)?;
+        let wrong = |found: &str, expected: &str| {
+            let (found, expected) = (found.to_owned(), expected.to_owned());
+            Err(vec![super::problem::Wrong { path: String::new(), span: given.span(), found, expected }])
+        };
+        match (one.min, one.max, one.force) {
+            (None, None, None) => wrong("an override that sets nothing", "min, max or force"),
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                wrong("force beside min or max", "either force, or min and max")
+            }
+            (Some(min), Some(max), None) if min > max => wrong("min above max", "min at most max"),
+            _ => Ok(one),
+        }
+    }
+}
