@@ -1,0 +1,104 @@
+//! The access log: one line an exchange on standard output, in four formats.
+
+use crate::support::{Origin, Proxy};
+use serde_json::Value;
+
+#[test]
+fn a_json_line_tells_the_exchange() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"body");
+    let proxy = Proxy::open();
+    proxy.request("GET", &origin.url("/x?secret=1"), &["User-Agent: t"], "");
+    proxy.get(&origin.url("/x?secret=1"));
+    let lines = proxy.log.wait_count("the log", 2, |l| l.contains("/x"));
+    let (miss, hit): (Value, Value) =
+        (serde_json::from_str(&lines[0]).unwrap(), serde_json::from_str(&lines[1]).unwrap());
+    assert_eq!(miss["url"], format!("{}?...", origin.url("/x")));
+    assert_eq!(
+        (&miss["method"], &miss["status"], &miss["bytes_out"]),
+        (&"GET".into(), &200.into(), &4.into())
+    );
+    assert_eq!((&miss["result"], &hit["result"]), (&"miss".into(), &"hit".into()));
+    assert_eq!(miss["upstream"], origin.address.to_string());
+    assert!(miss["client"].as_str().unwrap().starts_with("127.0.0.1"));
+    assert!(miss["time"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(miss["id"].as_str().unwrap().len(), 16);
+    assert_ne!(miss["id"], hit["id"]);
+    assert!(miss["duration_ms"].is_number() && miss["first_byte_ms"].is_number());
+}
+
+#[test]
+fn queries_show_when_asked_for_and_credentials_never() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let proxy = Proxy::with("log.query = true");
+    let url = origin.url("/x?shown=1").replace("http://", "http://user:geheim@");
+    proxy.get_with(
+        &url,
+        &["Authorization: Basic Z2VoZWlt", "Cookie: geheim", "Proxy-Authorization: Basic Z2VoZWlt"],
+    );
+    let line = proxy.log.wait("the log", |l| l.contains("/x"));
+    assert!(line.contains("?shown=1"), "{line}");
+    assert!(!line.contains("geheim") && !line.contains("Z2VoZWlt"), "{line}");
+}
+
+#[test]
+fn the_other_formats_have_their_shape() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Content-Type: text/plain"], b"body");
+    for (format, check) in [
+        (
+            "text",
+            (|l: &str| l.contains(" GET ") && l.contains(" 200 ") && l.contains("4B")) as fn(&str) -> bool,
+        ),
+        ("squid", |l| {
+            l.contains("TCP_MISS/200 4 GET http://") && l.contains("HIER_DIRECT/127.0.0.1 text/plain")
+        }),
+        ("combined", |l| {
+            l.starts_with("127.0.0.1 - - [")
+                && l.contains("\"GET http://")
+                && l.contains("HTTP/1.1\" 200 4 \"-\" \"t/1\"")
+        }),
+    ] {
+        let proxy = Proxy::with(&format!("log.access = '{format}'"));
+        proxy.get_with(&origin.url("/x"), &["User-Agent: t/1"]);
+        let line = proxy.log.wait("the log", |l| l.contains("/x"));
+        assert!(check(&line), "{format}: {line}");
+    }
+    let off = Proxy::with("log.access = 'off'");
+    off.get(&origin.url("/x"));
+    assert_eq!(off.log.all(), Vec::<String>::new());
+}
+
+#[test]
+fn hostile_bytes_stay_on_one_parseable_line() {
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    let mut bytes = format!("GET {}", origin.url("/q\"<\u{7f}>\\\u{e9}")).into_bytes();
+    bytes.extend_from_slice(b"\xff\x9b HTTP/1.1\r\nHost: h\r\nUser-Agent: \"\x1b[2J\\\r\n\r\n");
+    let mut client = proxy.client();
+    client.send(bytes);
+    client.response("GET");
+    let line = proxy.log.wait("the log", |_| true);
+    serde_json::from_str::<Value>(&line).unwrap();
+    assert!(
+        line.bytes().all(|b| (0x20..0x7f).contains(&b) || b >= 0x80) && !line.contains('\u{1b}'),
+        "{line:?}"
+    );
+}
+
+#[test]
+fn a_response_that_was_not_wholly_sent_is_told() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234");
+        x.close();
+    });
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    client.begin("GET", &origin.url("/x"), &[], "");
+    client.try_response("GET").ok();
+    let line = proxy.log.wait("the log", |l| l.contains("/x"));
+    let log: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(log["complete"], false, "{line}");
+}

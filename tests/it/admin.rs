@@ -1,0 +1,225 @@
+//! The admin listener: metrics, health, statistics, purge and explain, and who may ask.
+
+use crate::support::{Origin, Proxy, eventually};
+
+#[test]
+fn metrics_have_help_type_and_a_prefix() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/x"));
+    proxy.get(&origin.url("/x"));
+    proxy.log.wait_count("the log", 2, |_| true);
+    let response = proxy.admin("GET", "/metrics", &[], "");
+    response.assert_status(200);
+    assert!(
+        response.field("content-type").unwrap().starts_with("text/plain; version="),
+        "{:?}",
+        response.head
+    );
+    let text = response.text();
+    for line in text.lines().filter(|l| !l.starts_with('#') && !l.is_empty()) {
+        let name = line.split(['{', ' ']).next().unwrap();
+        assert!(name.starts_with("larder_") || name.starts_with("process_"), "{line}");
+        let family = name
+            .trim_end_matches("_total")
+            .trim_end_matches("_bucket")
+            .trim_end_matches("_sum")
+            .trim_end_matches("_count");
+        for comment in ["# HELP ", "# TYPE "] {
+            let told = [name, family].iter().any(|n| text.contains(&format!("{comment}{n} ")));
+            assert!(told, "{comment}for {name}");
+        }
+    }
+    for name in [
+        "larder_request_duration_seconds_bucket",
+        "larder_request_first_byte_seconds_bucket",
+        "larder_client_sent_bytes_total",
+        "larder_store_entries",
+        "larder_store_bytes",
+        "larder_store_capacity_bytes",
+        "larder_cache_stores_total",
+        "larder_upstream_connections_opened_total",
+        "larder_dns_lookups_total",
+        "larder_tunnels_active",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "larder_build_info",
+    ] {
+        assert!(text.lines().any(|l| l.starts_with(name)), "{name} is missing");
+    }
+    for (labels, count) in
+        [(["result=\"miss\"", "method=\"GET\""], 1.0), (["result=\"hit\"", "code=\"200\""], 1.0)]
+    {
+        assert!((proxy.metric("larder_requests_total", &labels) - count).abs() < 0.1, "{labels:?}\n{text}");
+    }
+}
+
+#[test]
+fn each_request_counts_in_exactly_one_result() {
+    let origin = Origin::start();
+    origin.serve("/hit", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    origin.serve("/private", "200 OK", &["Cache-Control: private"], b"x");
+    origin.on("/stale", |x| {
+        let fields = ["Cache-Control: max-age=50", "Age: 100", "ETag: \"v\""];
+        if x.number == 1 { x.reply("200 OK", &fields, "x") } else { x.reply("304 Not Modified", &fields, "") }
+    });
+    let proxy = Proxy::with("access.ports = [80, '1024-65535']");
+    for path in ["/hit", "/hit", "/private", "/stale", "/stale"] {
+        proxy.get(&origin.url(path));
+    }
+    proxy.get_with(&origin.url("/stale"), &["Cache-Control: max-stale"]);
+    proxy.request("PUT", &origin.url("/other"), &[], "x");
+    proxy.raw("GET foo HTTP/1.1\r\nHost: h\r\n\r\n");
+    proxy.get("http://127.0.0.1:22/");
+    proxy.raw("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    proxy.log.wait_count("the log", 10, |_| true);
+    eventually("ten requests", || {
+        ((proxy.metric("larder_requests_total", &[]) - 10.0).abs() < 0.1).then_some(())
+    });
+    for (result, count) in [
+        ("hit", 1.0),
+        ("miss", 3.0),
+        ("revalidated", 1.0),
+        ("stale", 1.0),
+        ("bypass", 1.0),
+        ("invalid", 1.0),
+        ("denied", 1.0),
+        ("local", 1.0),
+    ] {
+        let found = proxy.metric("larder_requests_total", &[&format!("result=\"{result}\"")]);
+        assert!((found - count).abs() < 0.1, "{result}: {found} instead of {count}");
+    }
+}
+
+#[test]
+fn random_hosts_and_methods_do_not_make_series() {
+    let proxy = Proxy::with("upstream.dns_timeout = '50ms'");
+    let series = || proxy.admin("GET", "/metrics", &[], "").text().lines().count();
+    proxy.raw("FROB http://127.0.0.1:1/ HTTP/1.1\r\nHost: h\r\n\r\n");
+    proxy.log.wait_count("the log", 1, |_| true);
+    let before = series();
+    for i in 0..30 {
+        proxy.raw(format!("FROB{i} http://127.0.0.1:1/{i} HTTP/1.1\r\nHost: h{i}\r\n\r\n"));
+    }
+    proxy.log.wait_count("the log", 31, |_| true);
+    assert_eq!(series(), before);
+}
+
+#[test]
+fn health_and_readiness_are_told() {
+    let proxy = Proxy::open();
+    proxy.admin("GET", "/healthz", &[], "").assert_status(200);
+    proxy.admin("GET", "/readyz", &[], "").assert_status(200);
+    proxy.admin("GET", "/nowhere", &[], "").assert_status(404);
+}
+
+#[test]
+fn stats_are_told_over_the_api_and_the_command_line() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/x"));
+    proxy.log.wait("the log", |_| true);
+    let stats = proxy.admin_json("GET", "/api/v1/stats");
+    assert!(stats.is_object(), "{stats}");
+    let told = proxy.run(&["stats", "--json"]);
+    assert!(told.status.success());
+    serde_json::from_slice::<serde_json::Value>(&told.stdout).unwrap();
+    let text = proxy.run(&["stats"]);
+    assert!(text.status.success() && !text.stdout.is_empty());
+}
+
+#[test]
+fn purge_removes_a_url_with_all_variants_and_nothing_else() {
+    let origin = Origin::start();
+    for path in ["/x", "/x?q", "/y"] {
+        origin.serve(path, "200 OK", &["Cache-Control: max-age=60", "Vary: X-A"], b"x");
+    }
+    let proxy = Proxy::open();
+    let stored = |path: &str, variant: &str| {
+        proxy.get_with(&origin.url(path), &[variant, "Cache-Control: only-if-cached"]).is_hit()
+    };
+    for path in ["/x", "/x?q", "/y"] {
+        for variant in ["X-A: 1", "X-A: 2"] {
+            proxy.get_with(&origin.url(path), &[variant]);
+        }
+    }
+    let dry = proxy.run(&["purge", "--dry-run", &origin.url("/x")]);
+    assert!(dry.status.success() && String::from_utf8_lossy(&dry.stdout).contains('2'), "{dry:?}");
+    assert!(stored("/x", "X-A: 1"));
+    let purged = proxy.run(&["purge", &origin.url("/x")]);
+    assert!(purged.status.success() && String::from_utf8_lossy(&purged.stdout).contains('2'), "{purged:?}");
+    assert!(!stored("/x", "X-A: 1") && !stored("/x", "X-A: 2"));
+    assert!(stored("/x?q", "X-A: 1") && stored("/y", "X-A: 2"));
+    let body = serde_json::json!({ "url": origin.url("/y") }).to_string();
+    let answer = proxy.admin("POST", "/api/v1/purge", &["Content-Type: application/json"], &body);
+    answer.assert_status(200);
+    assert!(!stored("/y", "X-A: 2"));
+}
+
+#[test]
+fn explain_says_what_would_be_done_and_why() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60", "Vary: Accept-Language"], b"x");
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Accept-Language: de"]);
+    let told = proxy.run(&["explain", &url, "-H", "Accept-Language: de"]);
+    assert!(told.status.success(), "{told:?}");
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    for word in ["RFC 9111", "max-age", "60", url.as_str()] {
+        assert!(text.contains(word), "{word} is missing:\n{text}");
+    }
+    let json = proxy.run(&["explain", &url, "-H", "Accept-Language: de", "--json"]);
+    let explained: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert!(explained.is_object());
+    assert_eq!(origin.hits("/x"), 1, "explaining what is stored asks nobody");
+    let alone = crate::support::proxy::command()
+        .args(["--allow-private", "--admin-listen", "127.0.0.1:1", "explain", &url])
+        .output()
+        .unwrap();
+    assert!(alone.status.success(), "{alone:?}");
+    assert!(String::from_utf8_lossy(&alone.stdout).contains("max-age"), "{alone:?}");
+}
+
+#[test]
+fn only_names_of_the_listener_are_answered() {
+    let proxy = Proxy::open();
+    let port = proxy.admin.port();
+    for (host, status) in [
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("localhost:{port}"), 200),
+        ("[::1]".to_owned(), 200),
+        (format!("evil.example:{port}"), 421),
+        ("localhost.evil.example".to_owned(), 421),
+    ] {
+        let response = proxy.admin("GET", "/healthz", &[&format!("Host: {host}")], "");
+        assert_eq!(response.status, status, "{host}: {response}");
+    }
+    let named = Proxy::with("admin.hosts = ['metrics.example']");
+    named.admin("GET", "/healthz", &["Host: metrics.example"], "").assert_status(200);
+}
+
+#[test]
+fn a_web_page_can_change_nothing() {
+    let proxy = Proxy::open();
+    for path in ["/api/v1/purge", "/api/v1/reload"] {
+        proxy.admin("GET", path, &[], "").assert_status(405);
+        for field in ["Origin: http://evil.example", "Sec-Fetch-Site: cross-site", "Origin: null"] {
+            proxy
+                .admin("POST", path, &[field, "Content-Type: text/plain"], "{\"all\":true}")
+                .assert_status(403);
+        }
+    }
+}
+
+#[test]
+fn changes_from_elsewhere_than_loopback_need_the_token() {
+    let proxy = Proxy::builder().config("admin.token = 'correct horse'").admin_listen("0.0.0.0:0").start();
+    let purge = |fields: &[&str]| proxy.admin("POST", "/api/v1/purge", fields, "{\"all\":true}").status;
+    assert_eq!(purge(&["Host: 127.0.0.1"]), 401);
+    assert_eq!(purge(&["Host: 127.0.0.1", "Authorization: Bearer wrong"]), 401);
+    assert_eq!(purge(&["Host: 127.0.0.1", "Authorization: Bearer correct horse"]), 200);
+}

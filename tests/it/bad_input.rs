@@ -1,0 +1,264 @@
+//! Malformed requests: an answer that says so, the connection closed, and nothing of them at an origin or in the store.
+
+use crate::support::{Origin, Proxy};
+
+struct Setup {
+    proxy: Proxy,
+    origin: Origin,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let origin = Origin::start();
+        origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+        Self { proxy: Proxy::open(), origin }
+    }
+
+    /// Sends the bytes, with `URL` and `HOST` filled in, and asserts that status or, where the bytes can't be
+    /// answered, just an end; that the connection ends; and that the origin saw no request.
+    #[track_caller]
+    fn check(&self, what: &str, bytes: &[u8], statuses: &[u16]) {
+        let url = self.origin.url("/x");
+        let bytes = replace(
+            &replace(bytes, b"URL", url.as_bytes()),
+            b"HOST",
+            self.origin.address.to_string().as_bytes(),
+        );
+        let mut client = self.proxy.client();
+        client.send(&bytes);
+        client.wire.half_close();
+        match client.try_response("GET") {
+            Ok(response) => {
+                assert!(
+                    statuses.contains(&response.status),
+                    "{what}: {} instead of {statuses:?}: {response}",
+                    response.status
+                );
+                assert!(!response.body.is_empty(), "{what}: it says what was wrong");
+                assert_eq!(response.field("connection").as_deref(), Some("close"), "{what}: {response}");
+            }
+            Err(error) => assert!(statuses.is_empty(), "{what}: no answer: {error}"),
+        }
+        assert!(client.wire.ends(), "{what}: the connection ends");
+        assert_eq!(self.origin.all().len(), 0, "{what}: the origin saw it");
+    }
+}
+
+fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at..].starts_with(what) {
+            out.extend_from_slice(with);
+            at += what.len();
+        } else {
+            out.push(bytes[at]);
+            at += 1;
+        }
+    }
+    out
+}
+
+#[test]
+fn ambiguous_or_malformed_framing_is_400() {
+    let setup = Setup::new();
+    for (what, fields) in [
+        ("a length and a coding", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ("differing lengths", "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
+        ("a list of lengths", "Content-Length: 5, 6\r\n\r\nhello!"),
+        ("a signed length", "Content-Length: +5\r\n\r\nhello"),
+        ("a negative length", "Content-Length: -5\r\n\r\nhello"),
+        ("a length in hex", "Content-Length: 0x5\r\n\r\nhello"),
+        ("no length", "Content-Length: \r\n\r\nhello"),
+        ("a length beyond 64 bits", "Content-Length: 99999999999999999999999\r\n\r\nhello"),
+        ("chunked twice", "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        ("chunked on two lines", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        ("chunked not last", "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+        ("a space before the colon", "Content-Length : 5\r\n\r\nhello"),
+        ("a folded line", "X-A: 1\r\n 2\r\n\r\n"),
+        ("a NUL in a value", "X-A: a\0b\r\n\r\n"),
+        ("a bare CR in a value", "X-A: a\rb\r\n\r\n"),
+        ("a control byte in a name", "X\x01A: b\r\n\r\n"),
+        ("no colon", "X-A\r\n\r\n"),
+        ("an empty name", ": a\r\n\r\n"),
+    ] {
+        setup.check(what, format!("POST URL HTTP/1.1\r\nHost: HOST\r\n{fields}").as_bytes(), &[400]);
+    }
+    for coding in ["gzip, chunked", "gzip", "xchunked"] {
+        let request =
+            format!("POST URL HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+        setup.check(coding, request.as_bytes(), &[400, 501]);
+    }
+    setup.check(
+        "a coding on 1.0",
+        b"POST URL HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &[400],
+    );
+}
+
+#[test]
+fn malformed_request_lines_and_hosts_are_400() {
+    let setup = Setup::new();
+    for (what, request) in [
+        ("no Host", "GET URL HTTP/1.1\r\n\r\n"),
+        ("two Hosts", "GET URL HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n"),
+        ("a malformed Host", "GET URL HTTP/1.1\r\nHost: a b\r\n\r\n"),
+        ("Host with a path", "GET URL HTTP/1.1\r\nHost: HOST/x\r\n\r\n"),
+        ("an authority for GET", "GET HOST HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a word for a target", "GET foo HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("an asterisk for GET", "GET * HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a foreign scheme", "GET ftp://HOST/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a file", "GET file:///etc/passwd HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("no host in the target", "GET http:///x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a port without a host", "GET http://:80/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a port too large", "GET http://127.0.0.1:99999/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("port zero", "GET http://127.0.0.1:0/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a port that is none", "GET http://127.0.0.1:8x/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a signed port", "GET http://127.0.0.1:+80/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("an encoded authority", "GET http://127%2e0.0.1/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("IPv6 without brackets", "GET http://::1/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a zone", "GET http://[fe80::1%25eth0]/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a space in the target", "GET URL y HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a strange version", "GET URL HTTP/1.2x\r\nHost: HOST\r\n\r\n"),
+        ("version 2 in text", "GET URL HTTP/2.0\r\nHost: HOST\r\n\r\n"),
+        ("version 0.9", "GET URL\r\n\r\n"),
+        ("no method", " URL HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("a method of separators", "G(T URL HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ] {
+        setup.check(what, request.as_bytes(), &[400]);
+    }
+}
+
+#[test]
+fn other_protocols_get_an_answer_or_a_close() {
+    let setup = Setup::new();
+    for (what, bytes) in [
+        ("TLS", &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..]),
+        ("SOCKS 5", b"\x05\x01\x00"),
+        ("SOCKS 4", b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00"),
+        ("SMTP", b"EHLO example.com\r\n"),
+        ("PROXY", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET URL HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+        ("h2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
+        ("noise", b"\xff\xfe\xfd\r\n\r\n"),
+        ("empty lines", b"\r\n\r\n\r\n\r\n"),
+    ] {
+        let mut client = setup.proxy.client();
+        client.send(bytes);
+        client.wire.half_close();
+        client.try_response("GET").map_or((), |r| assert!(r.status >= 400, "{what}: {r}"));
+        assert_eq!(setup.origin.all().len(), 0, "{what}");
+    }
+    setup.proxy.get(&setup.origin.url("/x")).assert_status(200);
+}
+
+#[test]
+fn what_is_too_large_is_refused_by_its_own_status() {
+    let origin = Origin::start();
+    let limits = "limits = { request_line = '8KiB', request_head = '64KiB', request_fields = 100 }";
+    let setup = Setup { proxy: Proxy::with(limits), origin };
+    let long = "a".repeat(9_000);
+    setup.check("a long target", format!("GET URL?{long} HTTP/1.1\r\nHost: HOST\r\n\r\n").as_bytes(), &[414]);
+    let head = |n: usize, size: usize| -> String {
+        (0..n).map(|i| format!("X-{i}: {}\r\n", "v".repeat(size))).collect::<String>() + "\r\n"
+    };
+    setup.check(
+        "a large head",
+        format!("GET URL HTTP/1.1\r\nHost: HOST\r\n{}", head(90, 1_000)).as_bytes(),
+        &[431],
+    );
+    setup.check(
+        "one large field",
+        format!("GET URL HTTP/1.1\r\nHost: HOST\r\n{}", head(1, 70_000)).as_bytes(),
+        &[431],
+    );
+    setup.check(
+        "many fields",
+        format!("GET URL HTTP/1.1\r\nHost: HOST\r\n{}", head(150, 1)).as_bytes(),
+        &[431],
+    );
+    setup.check(
+        "a long method",
+        format!("{} URL HTTP/1.1\r\nHost: HOST\r\n\r\n", "M".repeat(9_000)).as_bytes(),
+        &[400, 414],
+    );
+    let cookie = format!("Cookie: {}", "c".repeat(16 << 10));
+    setup.origin.serve("/x", "200 OK", &[], b"x");
+    setup.proxy.get_with(&setup.origin.url("/x"), &[&cookie]).assert_status(200);
+}
+
+#[test]
+fn malformed_chunks_never_become_a_whole_request() {
+    let setup = Setup::new();
+    setup.origin.on("/put", |x| {
+        x.body();
+        x.reply("200 OK", &[], "done");
+    });
+    for (what, body) in [
+        ("a sign", "+5\r\nhello\r\n0\r\n\r\n"),
+        ("a minus", "-5\r\nhello\r\n0\r\n\r\n"),
+        ("a prefix", "0x5\r\nhello\r\n0\r\n\r\n"),
+        ("an underscore", "0_5\r\nhello\r\n0\r\n\r\n"),
+        ("a leading space", " 5\r\nhello\r\n0\r\n\r\n"),
+        ("no size", "\r\nhello\r\n0\r\n\r\n"),
+        ("no number", "g\r\nhello\r\n0\r\n\r\n"),
+        ("an overflow", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+        ("a wrong end", "5\r\nhelloXX0\r\n\r\n"),
+        ("a bare LF after the size", "5\nhello\r\n0\r\n\r\n"),
+        ("a size too small", "4\r\nhello\r\n0\r\n\r\n"),
+    ] {
+        let count = setup.origin.hits("/put");
+        let mut client = setup.proxy.client();
+        client.send(format!(
+            "PUT {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{body}",
+            setup.origin.url("/put")
+        ));
+        client.wire.half_close();
+        let answer = client.try_response("PUT");
+        assert!(!answer.as_ref().is_ok_and(|r| r.status == 200), "{what}: {answer:?}");
+        let whole = setup.origin.requests("/put")[count..].iter().any(|r| r.whole == Some(true));
+        assert!(!whole, "{what}: a complete request reached the origin");
+    }
+}
+
+#[test]
+fn a_bare_lf_ends_a_line_and_goes_on_as_crlf() {
+    let setup = Setup::new();
+    let mut client = setup.proxy.client();
+    client.send(format!("GET {} HTTP/1.1\nHost: h\nX-A: 1\n\n", setup.origin.url("/x")));
+    let response = client.response("GET");
+    if response.status == 200 {
+        let seen = setup.origin.last("/x");
+        assert_eq!(seen.field("x-a").as_deref(), Some("1"));
+        assert!(seen.head.bytes.windows(2).all(|w| w[1] != b'\n' || w[0] == b'\r'));
+    } else {
+        response.assert_status(400);
+    }
+}
+
+#[test]
+fn garbage_behind_a_request_gets_400() {
+    let setup = Setup::new();
+    let mut client = setup.proxy.client();
+    client.send(format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n\0\0garbage\r\n\r\n", setup.origin.url("/x")));
+    client.response("GET").assert_status(200).assert_body("x");
+    client.response("GET").assert_status(400);
+    assert!(client.wire.ends());
+}
+
+#[test]
+fn a_request_split_at_any_byte_gets_the_same_answer() {
+    let setup = Setup::new();
+    let good = format!(
+        "POST {} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        setup.origin.url("/x")
+    );
+    let bad = format!("GET {} HTTP/1.1\r\nHost: h\r\nX A: 1\r\n\r\n", setup.origin.url("/x"));
+    for (request, status) in [(good, 200), (bad, 400)] {
+        for at in (1..request.len()).step_by(7) {
+            let mut client = setup.proxy.client();
+            client.send(&request[..at]);
+            client.send(&request[at..]);
+            assert_eq!(client.response("POST").status, status, "split at {at}: {request:?}");
+        }
+    }
+}

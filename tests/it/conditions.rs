@@ -1,0 +1,325 @@
+//! A client's conditions and ranges, answered from the store. RFC 9110 sections 13 and 14, RFC 9111 section 3.3.
+
+use crate::support::{Origin, Proxy, Response, date, pattern};
+
+const LENGTH: usize = 1_000;
+
+struct Stored {
+    proxy: Proxy,
+    origin: Origin,
+    modified: String,
+}
+
+/// A stored response of [`LENGTH`] bytes with an ETag and a Last-Modified.
+fn stored() -> Stored {
+    let origin = Origin::start();
+    let modified = date(-10_000);
+    let field = format!("Last-Modified: {modified}");
+    origin.on("/x", move |x| {
+        x.reply(
+            "200 OK",
+            &[
+                "Cache-Control: max-age=60",
+                "ETag: \"v\"",
+                &field,
+                "Content-Type: text/plain",
+                "Vary: X-Select",
+                "Content-Location: /y",
+            ],
+            pattern(LENGTH),
+        );
+    });
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/x"));
+    Stored { proxy, origin, modified }
+}
+
+impl Stored {
+    #[track_caller]
+    fn get(&self, fields: &[&str]) -> Response {
+        let response = self.proxy.get_with(&self.origin.url("/x"), fields);
+        response.assert_hit();
+        assert_eq!(self.origin.hits("/x"), 1);
+        response
+    }
+}
+
+#[test]
+fn conditions_are_answered_in_their_order() {
+    let stored = stored();
+    let earlier = date(-20_000);
+    let later = date(-5_000);
+    let same = stored.modified.clone();
+    for (fields, status) in [
+        (vec!["If-None-Match: \"v\"".to_owned()], 304),
+        (vec!["If-None-Match: W/\"v\"".to_owned()], 304),
+        (vec!["If-None-Match: \"a\", \"v\" , \"b\"".to_owned()], 304),
+        (vec!["If-None-Match: \"a\"".to_owned(), "If-None-Match: \"v\"".to_owned()], 304),
+        (vec!["If-None-Match: *".to_owned()], 304),
+        (vec!["If-None-Match: \"a\"".to_owned()], 200),
+        (vec!["If-None-Match: v".to_owned()], 200),
+        (vec![format!("If-Modified-Since: {same}")], 304),
+        (vec![format!("If-Modified-Since: {later}")], 304),
+        (vec![format!("If-Modified-Since: {earlier}")], 200),
+        (vec!["If-Modified-Since: yesterday".to_owned()], 200),
+        (vec!["If-None-Match: \"a\"".to_owned(), format!("If-Modified-Since: {same}")], 200),
+        (vec!["If-Match: \"v\"".to_owned()], 200),
+        (vec!["If-Match: *".to_owned()], 200),
+        (vec!["If-Match: \"a\"".to_owned()], 412),
+        (vec!["If-Match: W/\"v\"".to_owned()], 412),
+        (vec![format!("If-Unmodified-Since: {same}")], 200),
+        (vec![format!("If-Unmodified-Since: {earlier}")], 412),
+        (vec!["If-Match: \"v\"".to_owned(), format!("If-Unmodified-Since: {earlier}")], 200),
+    ] {
+        let fields: Vec<_> = fields.iter().map(String::as_str).collect();
+        let response = stored.get(&fields);
+        assert_eq!(response.status, status, "{fields:?}");
+        if status == 200 {
+            response.assert_body(pattern(LENGTH));
+        }
+    }
+}
+
+#[test]
+fn a_304_from_the_store_has_what_the_client_needs_to_update_its_own() {
+    let stored = stored();
+    let response = stored.get(&["If-None-Match: \"v\""]);
+    response.assert_status(304).assert_body("");
+    for name in ["etag", "date", "vary", "cache-control", "age", "content-location"] {
+        assert!(response.field(name).is_some(), "{name}: {response}");
+    }
+}
+
+#[test]
+fn ranges_are_cut_from_a_stored_response() {
+    let stored = stored();
+    let whole = pattern(LENGTH);
+    for (range, first, last) in [
+        ("bytes=0-0", 0, 0),
+        ("bytes=0-", 0, 999),
+        ("bytes=10-19", 10, 19),
+        ("bytes=990-5000", 990, 999),
+        ("bytes=-1", 999, 999),
+        ("bytes=-5000", 0, 999),
+        ("Bytes=5-6", 5, 6),
+    ] {
+        let response = stored.get(&[&format!("Range: {range}")]);
+        response.assert_status(206).assert_body(&whole[first..=last]);
+        assert_eq!(
+            response.field("content-range"),
+            Some(format!("bytes {first}-{last}/{LENGTH}")),
+            "{range}"
+        );
+        assert_eq!(response.field("content-length"), Some((last - first + 1).to_string()), "{range}");
+        assert_eq!(response.field("etag").as_deref(), Some("\"v\""));
+    }
+}
+
+#[test]
+fn several_ranges_make_a_multipart_body() {
+    let stored = stored();
+    let whole = pattern(LENGTH);
+    let response = stored.get(&["Range: bytes=0-1, 500-509 ,-3"]);
+    response.assert_status(206);
+    let content_type = response.field("content-type").unwrap();
+    let boundary = content_type
+        .strip_prefix("multipart/byteranges; boundary=")
+        .expect("a multipart type")
+        .trim_matches('"');
+    let mut expected = Vec::new();
+    for (first, last) in [(0, 1), (500, 509), (997, 999)] {
+        expected.push((format!("bytes {first}-{last}/{LENGTH}"), whole[first..=last].to_vec()));
+    }
+    assert_eq!(parts(&response.body, boundary), expected);
+    assert_eq!(response.field("content-length"), Some(response.body.len().to_string()));
+    assert_eq!(response.field("content-range"), None);
+}
+
+/// Content-Range and body of each part.
+fn parts(body: &[u8], boundary: &str) -> Vec<(String, Vec<u8>)> {
+    let delimiter = format!("--{boundary}");
+    let find = |from: usize, what: &[u8]| {
+        body[from..].windows(what.len()).position(|w| w == what).map(|at| from + at)
+    };
+    let mut parts = Vec::new();
+    let mut at = find(0, delimiter.as_bytes()).expect("a first delimiter") + delimiter.len();
+    while !body[at..].starts_with(b"--") {
+        let head_end = find(at, b"\r\n\r\n").unwrap();
+        let head = String::from_utf8_lossy(&body[at..head_end]).into_owned();
+        let range = head
+            .lines()
+            .find_map(|l| l.to_lowercase().strip_prefix("content-range: ").map(str::to_owned))
+            .unwrap();
+        let end = find(head_end, format!("\r\n{delimiter}").as_bytes()).unwrap();
+        parts.push((range, body[head_end + 4..end].to_vec()));
+        at = end + 2 + delimiter.len();
+    }
+    parts
+}
+
+#[test]
+fn a_range_beyond_the_end_is_416_and_a_malformed_one_is_ignored() {
+    let stored = stored();
+    let response = stored.get(&["Range: bytes=1000-"]);
+    response.assert_status(416);
+    assert_eq!(response.field("content-range"), Some(format!("bytes */{LENGTH}")));
+    for range in ["bytes=5-2", "bytes=a-b", "lines=1-2", "bytes=+1-2", "bytes 0-1"] {
+        stored.get(&[&format!("Range: {range}")]).assert_status(200).assert_body(pattern(LENGTH));
+    }
+}
+
+#[test]
+fn if_range_decides_whether_the_range_counts() {
+    let stored = stored();
+    let same = format!("If-Range: {}", stored.modified);
+    let other = format!("If-Range: {}", date(-20_000));
+    for (condition, status) in [
+        ("If-Range: \"v\"", 206),
+        ("If-Range: W/\"v\"", 200),
+        ("If-Range: \"a\"", 200),
+        (&same, 206),
+        (&other, 200),
+    ] {
+        stored.get(&["Range: bytes=0-1", condition]).assert_status(status);
+    }
+}
+
+#[test]
+fn ranges_mean_nothing_to_head_and_a_304_comes_before_them() {
+    let stored = stored();
+    let url = stored.origin.url("/x");
+    let response = stored.proxy.request("HEAD", &url, &["Range: bytes=0-1"], "");
+    response.assert_status(200);
+    stored.get(&["Range: bytes=0-1", "If-None-Match: \"v\""]).assert_status(304);
+}
+
+#[test]
+fn too_many_ranges_never_cost_more_than_the_whole() {
+    let stored = stored();
+    let many: Vec<_> = (0..1_500).map(|_| "0-999").collect();
+    let response = stored.get(&[&format!("Range: bytes={}", many.join(","))]);
+    assert!(response.body.len() <= 2 * LENGTH + 500, "{} bytes out", response.body.len());
+}
+
+/// An origin that answers ranges of a resource with a strong validator.
+fn ranged() -> Origin {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        let whole = pattern(LENGTH);
+        let fields = ["Cache-Control: max-age=60", "ETag: \"v\""];
+        let Some(range) = x.request.field("range") else { return x.reply("200 OK", &fields, whole) };
+        let (first, last) = range.trim_start_matches("bytes=").split_once('-').unwrap();
+        let first: usize = first.parse().unwrap();
+        let last: usize = if last.is_empty() { LENGTH - 1 } else { last.parse().unwrap() };
+        let content_range = format!("Content-Range: bytes {first}-{last}/{LENGTH}");
+        x.reply("206 Partial Content", &[fields[0], fields[1], &content_range], &whole[first..=last]);
+    });
+    origin
+}
+
+#[test]
+fn a_partial_response_answers_the_ranges_that_it_holds() {
+    let origin = ranged();
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    let whole = pattern(LENGTH);
+    proxy.get_with(&url, &["Range: bytes=100-199"]).assert_status(206).assert_body(&whole[100..200]);
+    let hit = proxy.get_with(&url, &["Range: bytes=110-119"]);
+    hit.assert_hit().assert_status(206).assert_body(&whole[110..120]);
+    assert_eq!(hit.field("content-range").as_deref(), Some("bytes 110-119/1000"));
+    assert_eq!(origin.hits("/x"), 1);
+    let beyond = proxy.get_with(&url, &["Range: bytes=190-210"]);
+    beyond.assert_status(206).assert_body(&whole[190..=210]);
+    assert!(!beyond.cache().has("hit"));
+    proxy.get(&url).assert_status(200).assert_body(whole);
+}
+
+#[test]
+fn partial_responses_are_combined_on_a_strong_validator() {
+    let origin = ranged();
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    let whole = pattern(LENGTH);
+    proxy.get_with(&url, &["Range: bytes=0-499"]);
+    proxy.get_with(&url, &["Range: bytes=500-999"]);
+    let combined = proxy.get_with(&url, &["Range: bytes=400-599"]);
+    combined.assert_hit().assert_status(206).assert_body(&whole[400..600]);
+    let complete = proxy.get(&url);
+    complete.assert_hit().assert_status(200).assert_body(whole);
+    assert_eq!(origin.hits("/x"), 2);
+}
+
+#[test]
+fn partial_responses_of_different_representations_are_not_combined() {
+    let origin = Origin::start();
+    for (path, etags) in [("/changed", ["\"v\"", "\"w\""]), ("/weak", ["W/\"v\"", "W/\"v\""])] {
+        origin.on(path, move |x| {
+            let whole = pattern(LENGTH);
+            let (first, last) = if x.number == 1 { (0, 499) } else { (500, 999) };
+            let fields = [
+                "Cache-Control: max-age=60",
+                &format!("ETag: {}", etags[usize::from(x.number > 1)]),
+                &format!("Content-Range: bytes {first}-{last}/{LENGTH}"),
+            ];
+            x.reply("206 Partial Content", &fields, &whole[first..=last]);
+        });
+    }
+    let proxy = Proxy::open();
+    for path in ["/changed", "/weak"] {
+        let url = origin.url(path);
+        proxy.get_with(&url, &["Range: bytes=0-499"]);
+        proxy.get_with(&url, &["Range: bytes=500-999"]);
+        let across = proxy.get_with(&url, &["Range: bytes=400-599"]);
+        assert!(!across.cache().has("hit"), "{path}: {across}");
+        let count = origin.hits(path);
+        proxy.get_with(&url, &[]);
+        assert!(origin.hits(path) > count, "{path} is not complete");
+    }
+}
+
+#[test]
+fn a_206_that_contradicts_itself_is_not_stored() {
+    let origin = Origin::start();
+    for (path, range) in [
+        ("/short", "bytes 0-5/10"),
+        ("/beyond", "bytes 8-12/10"),
+        ("/junk", "bytes x-y/z"),
+        ("/other", "bytes 3-7/10"),
+    ] {
+        origin.on(path, move |x| {
+            x.reply(
+                "206 Partial Content",
+                &["Cache-Control: max-age=60", "ETag: \"v\"", &format!("Content-Range: {range}")],
+                "01234",
+            );
+        });
+    }
+    let proxy = Proxy::open();
+    for path in ["/short", "/beyond", "/junk"] {
+        for _ in 0..2 {
+            proxy.get_with(&origin.url(path), &["Range: bytes=0-4"]);
+        }
+        assert_eq!(origin.hits(path), 2, "{path}");
+    }
+    // Another range than was asked for is what it says it is.
+    proxy.get_with(&origin.url("/other"), &["Range: bytes=0-4"]);
+    proxy.get_with(&origin.url("/other"), &["Range: bytes=0-4"]);
+    assert_eq!(origin.hits("/other"), 2);
+}
+
+#[test]
+fn a_206_unasked_is_not_taken_for_the_whole() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.reply(
+            "206 Partial Content",
+            &["Cache-Control: max-age=60", "ETag: \"v\"", "Content-Range: bytes 0-4/10"],
+            "01234",
+        );
+    });
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/x"));
+    let again = proxy.get(&origin.url("/x"));
+    assert_ne!(again.status, 200, "{again}");
+    assert_eq!(origin.hits("/x"), 2);
+}

@@ -1,0 +1,189 @@
+//! The file, the flags, the environment: what is read, what is refused, and in which order they count.
+
+use crate::support::proxy::{command, root};
+use crate::support::{Origin, Proxy};
+use std::process::Output;
+
+fn check(toml: &str) -> (Output, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("larder.toml");
+    std::fs::write(&file, toml).unwrap();
+    let output = command().arg("check").arg(&file).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, told)
+}
+
+#[test]
+fn the_files_in_the_tree_are_right() {
+    for file in ["config/larder.toml", "config/open.toml", "tests/conformance/larder.toml"] {
+        let output = command().arg("check").arg(root().join(file)).output().unwrap();
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn every_error_is_told_at_once_with_its_place() {
+    let (output, told) = check(
+        "[cache]\nmemory = 'lots'\nmemroy = '1GiB'\nvariants = -1\n\n[server]\nlisten = 'here'\ndrain = 30\n\n[bogus]\nx = 1\n",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    for (line, key, found) in [
+        (2, "cache.memory", "lots"),
+        (3, "memroy", ""),
+        (4, "cache.variants", "-1"),
+        (7, "server.listen", "here"),
+        (8, "server.drain", "30"),
+        (10, "bogus", ""),
+    ] {
+        let place = format!("larder.toml:{line}:");
+        let fits = |l: &str| l.contains(&place) && l.contains(key) && l.contains(found);
+        assert!(told.lines().any(fits), "line {line}, {key}, {found} in:\n{told}");
+    }
+    assert!(told.lines().filter(|l| l.contains("larder.toml:")).all(|l| l.contains("expected")), "{told}");
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line() {
+    let (output, told) = check("[cache]\nmemory = \n");
+    assert!(!output.status.success());
+    assert!(told.contains("larder.toml:2:"), "{told}");
+}
+
+#[test]
+fn contradictions_are_errors() {
+    for (toml, word) in [
+        ("cache = { memory = '1MiB', max_object = '2MiB' }", "max_object"),
+        ("proxy.upgrades = ['h2c']", "h2c"),
+        ("server.listen = ['127.0.0.1:4000']\nadmin.listen = '127.0.0.1:4000'", "admin"),
+        ("upstream = { dns_min_ttl = '2h', dns_max_ttl = '1h' }", "dns_min_ttl"),
+    ] {
+        let (output, told) = check(toml);
+        assert!(!output.status.success() && told.contains(word), "{toml}: {told}");
+    }
+}
+
+#[test]
+fn a_broken_configuration_ends_the_start_before_anything_listens() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("larder.toml");
+    std::fs::write(&file, "[cache]\nmemroy = '1GiB'\n").unwrap();
+    let missing = directory.path().join("missing.toml");
+    for file in [&file, &missing] {
+        let output = command()
+            .arg("--config")
+            .arg(file)
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(!told.contains("listening"), "{told}");
+        assert!(told.contains(&file.display().to_string()), "{told}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_an_error_that_names_it() {
+    let proxy = Proxy::open();
+    let output = command()
+        .args(["--listen", &proxy.address.to_string(), "--admin-listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains(&proxy.address.to_string()), "{told}");
+}
+
+#[test]
+fn a_flag_comes_before_the_environment_that_before_the_file() {
+    let capacity = |proxy: Proxy| proxy.metric("larder_store_capacity_bytes", &[]) / f64::from(1 << 20);
+    let file = "cache.memory = '16MiB'";
+    assert!((capacity(Proxy::with(file)) - 16.0).abs() < 0.1);
+    assert!(
+        (capacity(Proxy::builder().config(file).environment("LARDER_MEMORY", "32MiB").start()) - 32.0).abs()
+            < 0.1
+    );
+    let all =
+        Proxy::builder().config(file).environment("LARDER_MEMORY", "32MiB").arguments(&["--memory", "64MiB"]);
+    assert!((capacity(all.start()) - 64.0).abs() < 0.1);
+}
+
+#[test]
+fn listeners_may_be_several_and_their_free_ports_are_printed() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let proxy = Proxy::builder().listen(&["127.0.0.1:0", "[::1]:0"]).start();
+    assert_eq!(proxy.listeners.len(), 2);
+    for address in &proxy.listeners {
+        assert_ne!(address.port(), 0);
+        crate::support::Client::connect(*address).get(&origin.url("/x")).assert_body("x");
+    }
+    let by_environment = Proxy::builder().listen(&[]).environment("LARDER_LISTEN", "127.0.0.1:0").start();
+    by_environment.get(&origin.url("/x")).assert_body("x");
+}
+
+#[test]
+fn the_banner_says_where_who_how_much_and_how_to_try() {
+    let proxy = Proxy::with("cache.memory = '64MiB'");
+    let told = crate::support::eventually("the banner", || {
+        let told = proxy.diagnostics.all().join("\n");
+        told.contains("curl").then_some(told)
+    });
+    assert!(told.contains(&proxy.address.to_string()), "{told}");
+    assert!(told.contains("loopback"), "{told}");
+    assert!(told.contains("64"), "{told}");
+    assert!(told.contains(&format!("curl -x http://{}", proxy.address)), "{told}");
+    assert!(told.lines().count() <= 8, "{told}");
+    assert!(proxy.log.all().is_empty(), "standard output is the access log's");
+}
+
+#[test]
+fn the_command_line_explains_itself() {
+    let version = command().arg("--version").output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&version.stdout).trim(),
+        format!("larder {}", env!("CARGO_PKG_VERSION"))
+    );
+    let help = command().arg("--help").output().unwrap();
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    for word in [
+        "serve",
+        "check",
+        "explain",
+        "purge",
+        "stats",
+        "reload",
+        "completions",
+        "--listen",
+        "--admin-listen",
+        "--memory",
+        "--config",
+        "--connect-ports",
+        "--allow-private",
+        "LARDER_LISTEN",
+    ] {
+        assert!(text.contains(word), "{word} is missing:\n{text}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let output = command().args(["completions", shell]).output().unwrap();
+        assert!(
+            output.status.success() && String::from_utf8_lossy(&output.stdout).contains("larder"),
+            "{shell}"
+        );
+    }
+    for wrong in [&["--bogus"][..], &["bogus"], &["--memory", "lots"], &["--listen", "here"], &["purge"]] {
+        let output = command().args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn commands_say_so_when_no_proxy_answers() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for command_line in [&["stats"][..], &["purge", "http://h/"], &["reload"]] {
+        let output = command().args(["--admin-listen", &nobody]).args(command_line).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command_line:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&nobody), "{output:?}");
+    }
+}

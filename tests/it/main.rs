@@ -1,0 +1,33 @@
+//! Black-box tests: the real binary between a scripted origin and a raw client, one file per capability.
+#![allow(missing_docs, reason = "tests are read, not documented")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends there")]
+
+mod support;
+
+mod access_log;
+mod admin;
+mod bad_input;
+mod caching;
+mod collapse;
+mod conditions;
+mod config;
+mod connect;
+mod defaults;
+mod drain;
+mod errors;
+mod expect;
+mod forwarding;
+mod hop_by_hop;
+mod interim;
+mod invalidation;
+mod methods;
+mod parents;
+mod pool;
+mod reload;
+mod rules;
+mod streaming;
+mod targets;
+mod tls;
+mod upgrade;
+mod validation;
+mod vary;

@@ -1,0 +1,352 @@
+//! The real binary, started on free ports, ended when dropped.
+
+use super::{Client, DEADLINE, Response};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use tempfile::TempDir;
+
+pub(crate) use rustix::process::Signal;
+
+/// A running proxy.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// All addresses of proxy listeners.
+    pub(crate) listeners: Vec<SocketAddr>,
+    child: Child,
+    pub(crate) log: Lines,
+    pub(crate) diagnostics: Lines,
+    directory: TempDir,
+    open: bool,
+}
+
+/// How a proxy is to be started.
+#[derive(Default)]
+pub(crate) struct Start {
+    /// Without the open profile: the built-in defaults and `config` alone.
+    closed: bool,
+    config: String,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    listen: Option<Vec<String>>,
+    admin_listen: Option<String>,
+}
+
+/// Lines that a stream brought so far.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+
+impl Lines {
+    fn read(stream: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let ours = lines.clone();
+        std::thread::spawn(move || {
+            let mut reader = BufReader::new(stream);
+            let mut line = Vec::new();
+            while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+                let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+                line.clear();
+                ours.0.0.lock().unwrap().0.push(text);
+                ours.0.1.notify_all();
+            }
+            ours.0.0.lock().unwrap().1 = true;
+            ours.0.1.notify_all();
+        });
+        lines
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().0.clone()
+    }
+
+    /// Waits for a line that fits.
+    #[track_caller]
+    pub(crate) fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        self.wait_count(what, 1, fits).remove(0)
+    }
+
+    /// Waits for `count` lines that fit.
+    #[track_caller]
+    pub(crate) fn wait_count(&self, what: &str, count: usize, fits: impl Fn(&str) -> bool) -> Vec<String> {
+        let found = self.try_wait(count, &fits);
+        assert!(found.len() >= count, "{what}: {} of {count} lines in {:#?}", found.len(), self.all());
+        found
+    }
+
+    fn try_wait(&self, count: usize, fits: &impl Fn(&str) -> bool) -> Vec<String> {
+        let find = |lines: &[String]| lines.iter().filter(|l| fits(l)).cloned().collect::<Vec<_>>();
+        let held = self.0.0.lock().unwrap();
+        let wanting = |held: &mut (Vec<String>, bool)| !held.1 && find(&held.0).len() < count;
+        let (held, _) = self.0.1.wait_timeout_while(held, DEADLINE, wanting).unwrap();
+        find(&held.0)
+    }
+}
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A command that runs the binary, without the machine's own settings for it.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("LARDER_") || name.to_ascii_lowercase().ends_with("_proxy") || name == "RUST_LOG"
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+impl Start {
+    /// TOML that is laid over the open profile.
+    pub(crate) fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self
+    }
+
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Instead of one listener on 127.0.0.1:0; none: what file and environment say.
+    pub(crate) fn listen(mut self, addresses: &[&str]) -> Self {
+        self.listen = Some(addresses.iter().map(|a| (*a).to_owned()).collect());
+        self
+    }
+
+    /// Instead of 127.0.0.1:0.
+    pub(crate) fn admin_listen(mut self, address: &str) -> Self {
+        self.admin_listen = Some(address.to_owned());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn start(self) -> Proxy {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("larder.toml");
+        std::fs::write(&file, render(!self.closed, &self.config)).unwrap();
+        let listen = self.listen.unwrap_or_else(|| vec!["127.0.0.1:0".to_owned()]);
+        let mut child = command()
+            .arg("--config")
+            .arg(&file)
+            .args(listen.iter().flat_map(|a| ["--listen", a]))
+            .args(["--admin-listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:0")])
+            .args(&self.arguments)
+            .envs(self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Lines::read(child.stdout.take().unwrap());
+        let diagnostics = Lines::read(child.stderr.take().unwrap());
+        // The admin listener's line comes last.
+        let admin = diagnostics.wait("start", |l| l.starts_with("larder: admin listening on "));
+        let told = diagnostics.all();
+        let listeners: Vec<_> =
+            told.iter().filter_map(|l| l.strip_prefix("larder: proxy listening on ")?.parse().ok()).collect();
+        let address = *listeners.first().unwrap_or_else(|| panic!("no listener in {told:#?}"));
+        let admin = admin["larder: admin listening on ".len()..].parse().unwrap();
+        Proxy { address, admin, listeners, child, log, diagnostics, directory, open: !self.closed }
+    }
+}
+
+impl Proxy {
+    /// With the open profile, in which origins on this machine can be reached.
+    #[track_caller]
+    pub(crate) fn open() -> Self {
+        Start::default().start()
+    }
+
+    /// The open profile with that TOML laid over it.
+    #[track_caller]
+    pub(crate) fn with(config: &str) -> Self {
+        Start::default().config(config).start()
+    }
+
+    pub(crate) fn builder() -> Start {
+        Start::default()
+    }
+
+    /// The built-in defaults.
+    pub(crate) fn closed() -> Start {
+        Start { closed: true, ..Start::default() }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// GET on a connection of its own.
+    #[track_caller]
+    pub(crate) fn get(&self, url: &str) -> Response {
+        self.client().get(url)
+    }
+
+    #[track_caller]
+    pub(crate) fn get_with(&self, url: &str, fields: &[&str]) -> Response {
+        self.client().get_with(url, fields)
+    }
+
+    #[track_caller]
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        url: &str,
+        fields: &[&str],
+        body: impl AsRef<[u8]>,
+    ) -> Response {
+        self.client().request(method, url, fields, body)
+    }
+
+    /// Raw bytes on a connection of their own, and the answer.
+    #[track_caller]
+    pub(crate) fn raw(&self, bytes: impl AsRef<[u8]>) -> Response {
+        let mut client = self.client();
+        client.send(bytes);
+        client.response("GET")
+    }
+
+    /// Asks the admin listener.
+    #[track_caller]
+    pub(crate) fn admin(&self, method: &str, path: &str, fields: &[&str], body: &str) -> Response {
+        let mut client = Client::connect(self.admin);
+        let more: String = fields.iter().map(|f| format!("{f}\r\n")).collect();
+        let length = body.len();
+        let host = if more.to_ascii_lowercase().contains("host:") {
+            String::new()
+        } else {
+            format!("Host: {}\r\n", self.admin)
+        };
+        client
+            .send(format!("{method} {path} HTTP/1.1\r\n{host}{more}Content-Length: {length}\r\n\r\n{body}"));
+        client.response(method)
+    }
+
+    #[track_caller]
+    pub(crate) fn admin_json(&self, method: &str, path: &str) -> serde_json::Value {
+        let response = self.admin(method, path, &[], "");
+        response.assert_status(200);
+        serde_json::from_slice(&response.body).unwrap_or_else(|e| panic!("{e}: {response}"))
+    }
+
+    /// The sum of a metric's series whose labels include all of `labels` (as `name="value"`).
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.admin("GET", "/metrics", &[], "").text();
+        let series = |line: &str| {
+            let rest = line.strip_prefix(name)?;
+            let fits = rest.starts_with([' ', '{']) && labels.iter().all(|l| rest.contains(l));
+            if fits { rest.rsplit(' ').next()?.parse::<f64>().ok() } else { None }
+        };
+        text.lines().filter_map(series).sum()
+    }
+
+    /// Writes the configuration file anew, as the start did.
+    pub(crate) fn write_config(&self, config: &str) {
+        std::fs::write(self.config_file(), render(self.open, config)).unwrap();
+    }
+
+    /// Writes the configuration file as it is given.
+    pub(crate) fn write_config_raw(&self, text: &str) {
+        std::fs::write(self.config_file(), text).unwrap();
+    }
+
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.directory.path().join("larder.toml")
+    }
+
+    /// Runs a subcommand against this proxy: `--admin-listen` tells where it is.
+    pub(crate) fn run(&self, arguments: &[&str]) -> std::process::Output {
+        command().arg("--admin-listen").arg(self.admin.to_string()).args(arguments).output().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until the process has ended.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        super::eventually("the proxy's end", || child.try_wait().unwrap())
+    }
+
+    pub(crate) fn running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// A line of `/proc/PID/status` in bytes, e.g. `VmRSS`, `VmHWM`.
+    pub(crate) fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let found = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        found.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many file descriptors the process has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- the proxy said:\n{}", self.diagnostics.all().join("\n"));
+        }
+    }
+}
+
+/// The configuration of a test: the open profile, where wanted, with `over` laid on top.
+fn render(open: bool, over: &str) -> String {
+    if !open {
+        return over.to_owned();
+    }
+    let profile = std::fs::read_to_string(root().join("config/open.toml")).unwrap();
+    let mut merged: toml::Table = profile.parse().unwrap();
+    merge(&mut merged, over.parse().unwrap_or_else(|e| panic!("the test's own TOML: {e}")));
+    let mut text = String::new();
+    for (key, value) in &merged {
+        text += &format!("{key} = {}\n", inline(value));
+    }
+    text
+}
+
+fn merge(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => drop(base.insert(key, value)),
+        }
+    }
+}
+
+/// A TOML value on one line.
+fn inline(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => serde_json::to_string(text).unwrap(),
+        toml::Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        toml::Value::Table(table) => {
+            let members: Vec<_> = table.iter().map(|(k, v)| format!("\"{k}\" = {}", inline(v))).collect();
+            format!("{{ {} }}", members.join(", "))
+        }
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => format!("{number:?}"),
+        toml::Value::Boolean(flag) => flag.to_string(),
+        toml::Value::Datetime(_) => panic!("no key is a date"),
+    }
+}
