@@ -1,10 +1,12 @@
 //! A ledger of bytes, and shares of it that give themselves back.
 //!
 //! The store counts everything it keeps alive against one: stored responses, fills under way, and evicted
-//! bodies that somebody still reads. Nothing is allocated here; the ledger is only as honest as its users.
+//! bodies that somebody still reads. The ledger is only as honest as its users.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::chunk::{Chunk, Pool};
 
 /// So many bytes and no more. Clones are handles on the same ledger.
 #[derive(Clone, Debug)]
@@ -16,12 +18,14 @@ struct Ledger {
     used: AtomicU64,
     // The most that was ever in use, for tests and stats.
     peak: AtomicU64,
+    chunks: Arc<Pool>,
 }
 
 impl Budget {
     /// A ledger of `limit` bytes, none of them used.
     pub fn new(limit: u64) -> Self {
-        Self(Arc::new(Ledger { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0) }))
+        let chunks = Arc::new(Pool::new(limit));
+        Self(Arc::new(Ledger { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0), chunks }))
     }
 
     /// Takes `bytes` from the ledger, or nothing when that would pass the limit.
@@ -98,6 +102,11 @@ impl Reservation {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         Self { ledger: Arc::clone(&self.ledger), bytes }
+    }
+
+    /// Memory for a chunk of what is reserved; the ledger does not count it again.
+    pub(super) fn chunk(&self) -> Option<Chunk> {
+        self.ledger.chunks.take()
     }
 
     /// Takes over what another one of the same ledger holds.

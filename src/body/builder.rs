@@ -2,9 +2,8 @@
 //!
 //! hyper's frames are slices of its read buffer: one of 200 bytes pins 8 KiB of it, one of 64 KiB up to
 //! 400 KiB. So every frame is copied on arrival into a piece of exactly its size, and pieces that add up to
-//! a [`CHUNK`] are copied once more into one: chunks of a fixed size fragment the heap less than whatever
-//! sizes arrive. A body under 64 KiB ends as one piece; where its length is known and it comes in one frame,
-//! that is one copy.
+//! a chunk are copied once more into one (see `chunk` for why). A body under 64 KiB ends as one piece on the
+//! heap; where its length is known and it comes in one frame, that is one copy.
 //!
 //! The memory counts itself: what is stored of a chunk holds a share of the body's reservation, given back
 //! when the last slice of it is dropped, wherever that is. What is copied together shares one account;
@@ -16,10 +15,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 
 use super::budget::Reservation;
-
-/// Bytes in a chunk: large enough for one write to fill a socket's buffer, small enough that glibc's malloc
-/// (which maps what is larger than 128 KiB on its own) reuses it, and that the rest of a body wastes little.
-pub(super) const CHUNK: usize = 64 << 10;
+use super::chunk::{self, Chunk};
 
 /// Pieces of a chunk that are copied together before the chunk is full. An origin that sends one byte a
 /// chunk costs 150 bytes of bookkeeping each until then.
@@ -47,8 +43,13 @@ pub(super) struct Builder {
 
 // Memory, and what accounts for it.
 struct Owned {
-    bytes: Box<[u8]>,
+    bytes: Memory,
     _account: Account,
+}
+
+enum Memory {
+    Heap(Box<[u8]>),
+    Chunk(Chunk),
 }
 
 enum Account {
@@ -60,8 +61,36 @@ enum Account {
 
 impl AsRef<[u8]> for Owned {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        match &self.bytes {
+            Memory::Heap(bytes) => bytes,
+            Memory::Chunk(chunk) => chunk.as_ref(),
+        }
     }
+}
+
+impl Memory {
+    // A copy of `parts`, which are `length` bytes, in a chunk of `reservation`'s if it is one.
+    fn of(parts: &[impl AsRef<[u8]>], length: usize, reservation: &Reservation) -> Self {
+        if length == chunk::SIZE
+            && let Some(mut chunk) = reservation.chunk()
+        {
+            let mut at = 0;
+            for part in parts.iter().map(AsRef::as_ref) {
+                chunk.as_mut()[at..at + part.len()].copy_from_slice(part);
+                at += part.len();
+            }
+            return Self::Chunk(chunk);
+        }
+        Self::Heap(concat(parts, length))
+    }
+}
+
+fn concat(parts: &[impl AsRef<[u8]>], length: usize) -> Box<[u8]> {
+    let mut bytes = Vec::with_capacity(length);
+    for part in parts {
+        bytes.extend_from_slice(part.as_ref());
+    }
+    bytes.into_boxed_slice()
 }
 
 impl Builder {
@@ -91,9 +120,9 @@ impl Builder {
     /// Copies a frame; `steps` receives what is to be done.
     pub(super) fn append(&mut self, mut frame: Bytes, steps: &mut Vec<Step>) {
         while !frame.is_empty() {
-            let take = frame.len().min(CHUNK - self.in_chunk);
+            let take = frame.len().min(chunk::SIZE - self.in_chunk);
             self.written += take as u64;
-            let alone = self.pieces.is_empty() && (take == CHUNK || self.length == Some(self.written));
+            let alone = self.pieces.is_empty() && (take == chunk::SIZE || self.length == Some(self.written));
             if alone {
                 steps.push(Step { replaces: 0, piece: self.alone(&frame[..take]) });
             } else {
@@ -101,7 +130,7 @@ impl Builder {
                 self.pieces.push(piece.clone());
                 self.in_chunk += take;
                 steps.push(Step { replaces: 0, piece });
-                if self.in_chunk == CHUNK {
+                if self.in_chunk == chunk::SIZE {
                     self.join(steps);
                     self.close();
                 } else if self.pieces.len() == MOST_PIECES {
@@ -121,9 +150,7 @@ impl Builder {
     }
 
     fn join(&mut self, steps: &mut Vec<Step>) {
-        let mut bytes = Vec::with_capacity(self.in_chunk);
-        self.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
-        let piece = self.owned(bytes.into_boxed_slice());
+        let piece = self.owned(&self.pieces, self.in_chunk);
         steps.push(Step { replaces: self.pieces.len(), piece: piece.clone() });
         self.pieces.clear();
         self.pieces.push(piece);
@@ -140,8 +167,9 @@ impl Builder {
         match &mut self.purse {
             None => Bytes::copy_from_slice(bytes),
             Some(purse) => {
-                let account = Account::Alone { _reservation: purse.split(bytes.len() as u64) };
-                Bytes::from_owner(Owned { bytes: bytes.into(), _account: account })
+                let reservation = purse.split(bytes.len() as u64);
+                let bytes = Memory::of(&[bytes], bytes.len(), &reservation);
+                Bytes::from_owner(Owned { bytes, _account: Account::Alone { _reservation: reservation } })
             }
         }
     }
@@ -155,13 +183,15 @@ impl Builder {
                 Some(account) => account.lock().merge(share),
             }
         }
-        self.owned(bytes.into())
+        self.owned(&[bytes], bytes.len())
     }
 
-    fn owned(&self, bytes: Box<[u8]>) -> Bytes {
+    // A copy of `parts`, which are `length` bytes, on the chunk's account.
+    fn owned(&self, parts: &[impl AsRef<[u8]>], length: usize) -> Bytes {
         match &self.account {
-            None => Bytes::from(bytes),
+            None => Bytes::from(concat(parts, length)),
             Some(account) => {
+                let bytes = Memory::of(parts, length, &account.lock());
                 let account = Account::Chunk { _reservation: Arc::clone(account) };
                 Bytes::from_owner(Owned { bytes, _account: account })
             }
@@ -195,7 +225,7 @@ mod tests {
             builder.append(frame.into(), &mut steps);
             apply(&mut pieces, &mut steps);
             assert_eq!(pieces.concat(), sent, "what was written can be read at once");
-            assert!(pieces.len() <= sent.len() / CHUNK + MOST_PIECES);
+            assert!(pieces.len() <= sent.len() / chunk::SIZE + MOST_PIECES);
         }
         builder.finish(&mut steps);
         apply(&mut pieces, &mut steps);
@@ -217,10 +247,14 @@ mod tests {
         check(Some(1000), &[1000], &[1000]);
         check(None, &[1000], &[1000]);
         check(None, &[1000, 10, 1], &[1011]);
-        check(Some(CHUNK as u64), &[CHUNK], &[CHUNK]);
-        check(None, &[CHUNK + 1], &[CHUNK, 1]);
-        check(Some(300_000), &[300_000], &[CHUNK, CHUNK, CHUNK, CHUNK, 300_000 - 4 * CHUNK]);
-        check(None, &[100_000, 100_000], &[CHUNK, CHUNK, CHUNK, 200_000 - 3 * CHUNK]);
+        check(Some(chunk::SIZE as u64), &[chunk::SIZE], &[chunk::SIZE]);
+        check(None, &[chunk::SIZE + 1], &[chunk::SIZE, 1]);
+        check(
+            Some(300_000),
+            &[300_000],
+            &[chunk::SIZE, chunk::SIZE, chunk::SIZE, chunk::SIZE, 300_000 - 4 * chunk::SIZE],
+        );
+        check(None, &[100_000, 100_000], &[chunk::SIZE, chunk::SIZE, chunk::SIZE, 200_000 - 3 * chunk::SIZE]);
         check(Some(200), &[1; 200], &[200]);
     }
 
@@ -229,8 +263,8 @@ mod tests {
         #[test]
         fn any_frames_end_in_full_chunks_and_a_rest(frames in prop::collection::vec(1usize..40_000, 1..20), known: bool) {
             let total: usize = frames.iter().sum();
-            let mut expected = vec![CHUNK; total / CHUNK];
-            expected.extend(Some(total % CHUNK).filter(|rest| *rest > 0));
+            let mut expected = vec![chunk::SIZE; total / chunk::SIZE];
+            expected.extend(Some(total % chunk::SIZE).filter(|rest| *rest > 0));
             check(known.then_some(total as u64), &frames, &expected);
         }
     }

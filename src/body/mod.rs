@@ -14,6 +14,7 @@
 
 pub mod budget;
 mod builder;
+mod chunk;
 pub mod metered;
 pub mod multipart;
 pub mod shared;
@@ -39,7 +40,7 @@ pub use stored::{Stored, StoredBody};
 
 /// Pieces in which a body of `length` bytes is kept.
 pub(crate) fn pieces_of(length: u64) -> usize {
-    length.div_ceil(builder::CHUNK as u64) as usize
+    length.div_ceil(chunk::SIZE as u64) as usize
 }
 
 /// Why a body broke off. What reads it must break off too.

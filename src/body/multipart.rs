@@ -140,7 +140,12 @@ mod tests {
              \r\n--B\r\nContent-Type: text/plain\r\nContent-Range: bytes 3-7/10\r\n\r\n34567\
              \r\n--B--\r\n",
         );
-        check(None, None, &[9..10], "--B\r\nContent-Range: bytes 9-9/*\r\n\r\n9\r\n--B--\r\n");
+        check(
+            None,
+            None,
+            std::slice::from_ref(&(9..10)),
+            "--B\r\nContent-Range: bytes 9-9/*\r\n\r\n9\r\n--B--\r\n",
+        );
     }
 
     #[test]

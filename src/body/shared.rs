@@ -347,13 +347,11 @@ impl std::fmt::Debug for Writer {
 impl Shared {
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         let mut state = self.state.lock();
-        match self.room(&state) {
-            Some(room) => Poll::Ready(room),
-            None => {
-                state.await_by(cx, Awaits::Room);
-                Poll::Pending
-            }
+        let room = self.room(&state);
+        if room.is_none() {
+            state.await_by(cx, Awaits::Room);
         }
+        room.map_or(Poll::Pending, Poll::Ready)
     }
 
     // Whether the writer may go on; `None` if it has to wait.

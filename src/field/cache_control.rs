@@ -130,7 +130,9 @@ impl ResponseDirectives {
             (NoCache::Absent, named) => named,
             (NoCache::Fields(mut known), NoCache::Fields(more)) => {
                 let mut all = std::mem::take(&mut known).into_vec();
-                all.extend(more.into_vec().into_iter().filter(|name| !all.contains(name)).collect::<Vec<_>>());
+                all.extend(
+                    more.into_vec().into_iter().filter(|name| !all.contains(name)).collect::<Vec<_>>(),
+                );
                 NoCache::Fields(all.into_boxed_slice())
             }
             (NoCache::Whole, _) | (_, NoCache::Whole) => NoCache::Whole,
@@ -230,7 +232,7 @@ impl RequestDirectives {
             (_, Delta::Invalid) => MaxStale::Seconds(0),
         };
         self.max_stale = Some(match (self.max_stale, this) {
-            (None, only) | (Some(MaxStale::Any), only) => only,
+            (None | Some(MaxStale::Any), only) => only,
             (Some(MaxStale::Seconds(known)), MaxStale::Seconds(this)) => MaxStale::Seconds(known.min(this)),
             (Some(known), MaxStale::Any) => known,
         });
@@ -265,7 +267,8 @@ impl Argument<'_> {
 /// spoils the argument.
 fn directive(member: &[u8]) -> (&[u8], Argument<'_>) {
     let Some(equals) = member.iter().position(|&byte| byte == b'=') else { return (member, Argument::None) };
-    let (name, value) = (member.get(..equals).unwrap_or_default(), member.get(equals + 1..).unwrap_or_default());
+    let (name, value) =
+        (member.get(..equals).unwrap_or_default(), member.get(equals + 1..).unwrap_or_default());
     let tight = is_token(name);
     match token_or_quoted(value) {
         Some(value) if tight => (name, Argument::Value(value)),
@@ -337,6 +340,7 @@ mod tests {
         assert_eq!(response(&[line]).max_age, expected, "{line}");
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "it is compared with what may be none")]
     fn seconds(seconds: i64) -> Option<Delta> {
         Some(Delta::Seconds(seconds))
     }
@@ -351,8 +355,19 @@ mod tests {
         max_age("max-age=99999999999", seconds(DELTA_MAX));
         max_age("max-age=99999999999999999999999999", seconds(DELTA_MAX));
         for invalid in [
-            "max-age=-3600", "max-age=+3600", "max-age=3600.0", "max-age=a3600", "max-age=3600a", "max-age='3600'",
-            "max-age =3600", "max-age= 3600", "max-age", "max-age=", "max-age=\"\"", "max-age=\"3600", "max-age=36 00",
+            "max-age=-3600",
+            "max-age=+3600",
+            "max-age=3600.0",
+            "max-age=a3600",
+            "max-age=3600a",
+            "max-age='3600'",
+            "max-age =3600",
+            "max-age= 3600",
+            "max-age",
+            "max-age=",
+            "max-age=\"\"",
+            "max-age=\"3600",
+            "max-age=36 00",
         ] {
             max_age(invalid, Some(Delta::Invalid));
         }
@@ -427,13 +442,20 @@ mod tests {
 
     #[test]
     fn request_directives_err_towards_the_origin() {
-        let found = request(&["max-age=5, max-stale, min-fresh=3", "no-cache, no-store, only-if-cached"], &[]);
-        assert_eq!((found.max_age, found.max_stale, found.min_fresh), (Some(5), Some(MaxStale::Any), Some(3)));
+        let found =
+            request(&["max-age=5, max-stale, min-fresh=3", "no-cache, no-store, only-if-cached"], &[]);
+        assert_eq!(
+            (found.max_age, found.max_stale, found.min_fresh),
+            (Some(5), Some(MaxStale::Any), Some(3))
+        );
         assert!(found.no_cache && found.no_store && found.only_if_cached);
         assert_eq!(request(&["max-age=x"], &[]).max_age, Some(0));
         assert_eq!(request(&["max-age=9, max-age=5"], &[]).max_age, Some(5));
         assert_eq!(request(&["max-stale=x"], &[]).max_stale, Some(MaxStale::Seconds(0)));
-        assert_eq!(request(&["max-stale, max-stale=7, max-stale=8"], &[]).max_stale, Some(MaxStale::Seconds(7)));
+        assert_eq!(
+            request(&["max-stale, max-stale=7, max-stale=8"], &[]).max_stale,
+            Some(MaxStale::Seconds(7))
+        );
         assert_eq!(request(&["min-fresh=3, min-fresh=4, min-fresh=x"], &[]).min_fresh, Some(4));
         assert_eq!(request(&["stale-if-error=60"], &[]).stale_if_error, Some(60));
     }

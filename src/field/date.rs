@@ -34,7 +34,8 @@ pub fn parse(value: &[u8], now_unix: i64) -> Option<i64> {
 /// IMF-fixdate of Unix seconds, held between the years 1970 and 9999.
 pub fn format(unix: i64) -> HeaderValue {
     let time = UNIX_EPOCH + Duration::from_secs(unix.clamp(0, LAST).unsigned_abs());
-    HeaderValue::from_str(&httpdate::fmt_http_date(time)).unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
+    HeaderValue::from_str(&httpdate::fmt_http_date(time))
+        .unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
 const SHORT_DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];

@@ -3,13 +3,17 @@
 /// Members of a comma-separated list over several lines, quoted strings respected, trimmed; empty ones
 /// skipped.
 pub fn members<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    values.flat_map(|line| Split { rest: line, escapes: true, delimiter: b',' }).filter(|member| !member.is_empty())
+    values
+        .flat_map(|line| Split { rest: line, escapes: true, delimiter: b',' })
+        .filter(|member| !member.is_empty())
 }
 
 /// Members of a list of entity tags: as [`members`], but a backslash inside quotes escapes nothing.
 /// RFC 9110 section 8.8.3.
 pub fn entity_tags<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    values.flat_map(|line| Split { rest: line, escapes: false, delimiter: b',' }).filter(|member| !member.is_empty())
+    values
+        .flat_map(|line| Split { rest: line, escapes: false, delimiter: b',' })
+        .filter(|member| !member.is_empty())
 }
 
 /// Parameters of one member: its parts between semicolons, quoted strings respected, trimmed.

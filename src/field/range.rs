@@ -123,8 +123,21 @@ mod tests {
     #[test]
     fn anything_else_is_ignored_as_a_whole() {
         for text in [
-            "", "bytes", "bytes=", "bytes=,", "items=0-1", "bytes=a-b", "bytes=1", "bytes=-", "bytes=2-1", "bytes=+1-2",
-            "bytes=1-+2", "bytes=0-1,x", "bytes=1--2", "bytes=0-0,1-1,2-2,3-3", "bytes 0-1",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=,",
+            "items=0-1",
+            "bytes=a-b",
+            "bytes=1",
+            "bytes=-",
+            "bytes=2-1",
+            "bytes=+1-2",
+            "bytes=1-+2",
+            "bytes=0-1,x",
+            "bytes=1--2",
+            "bytes=0-0,1-1,2-2,3-3",
+            "bytes 0-1",
         ] {
             check(text, None);
         }

@@ -146,10 +146,7 @@ fn accept_language(value: &[u8], any_order: bool) -> Vec<u8> {
 
 /// Thousandths of `q=0.8`. RFC 9110 section 12.4.2.
 fn weight(parameter: &[u8]) -> Option<u16> {
-    let value = match parameter {
-        [b'q' | b'Q', b'=', value @ ..] => value,
-        _ => return None,
-    };
+    let [b'q' | b'Q', b'=', value @ ..] = parameter else { return None };
     let (whole, fraction) = match value {
         [whole] => (*whole, &[][..]),
         [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (*whole, fraction),
@@ -223,37 +220,37 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(name: HeaderName, lines: &[&str], expected: &str) {
+    fn check(name: &HeaderName, lines: &[&str], expected: &str) {
         let mut headers = HeaderMap::new();
         for line in values(lines) {
-            headers.append(&name, line);
+            headers.append(name, line);
         }
-        let found = normal(&headers, &name, true).unwrap();
+        let found = normal(&headers, name, true).unwrap();
         assert_eq!(String::from_utf8_lossy(&found), expected, "{lines:?}");
         let mut again = HeaderMap::new();
-        again.insert(&name, HeaderValue::from_bytes(&found).unwrap());
-        assert_eq!(normal(&again, &name, true).unwrap(), found, "its own normal form: {lines:?}");
+        again.insert(name, HeaderValue::from_bytes(&found).unwrap());
+        assert_eq!(normal(&again, name, true).unwrap(), found, "its own normal form: {lines:?}");
     }
 
     #[test]
     fn unknown_fields_lose_line_breaks_and_space_round_commas_only() {
         let foo = || HeaderName::from_static("foo");
-        check(foo(), &["1, 2"], "1,2");
-        check(foo(), &["1", "2"], "1,2");
-        check(foo(), &[" 1 ,\t2 "], "1,2");
-        check(foo(), &["A b, C"], "A b,C");
-        check(foo(), &["\"a , b\" , c"], "\"a , b\",c");
-        check(foo(), &[r#""a\" , b" , c"#], r#""a\" , b",c"#);
-        check(foo(), &[""], "");
+        check(&foo(), &["1, 2"], "1,2");
+        check(&foo(), &["1", "2"], "1,2");
+        check(&foo(), &[" 1 ,\t2 "], "1,2");
+        check(&foo(), &["A b, C"], "A b,C");
+        check(&foo(), &["\"a , b\" , c"], "\"a , b\",c");
+        check(&foo(), &[r#""a\" , b" , c"#], r#""a\" , b",c"#);
+        check(&foo(), &[""], "");
         assert_eq!(normal(&HeaderMap::new(), &foo(), true), None);
     }
 
     #[test]
     fn accept_language_loses_case_space_and_order() {
         let language = || header::ACCEPT_LANGUAGE;
-        check(language(), &["en, de"], "de,en");
-        check(language(), &["de", "eN"], "de,en");
-        check(language(), &[" en ,   De ; q=0.5"], "de;q=0.5,en");
+        check(&language(), &["en, de"], "de,en");
+        check(&language(), &["de", "eN"], "de,en");
+        check(&language(), &[" en ,   De ; q=0.5"], "de;q=0.5,en");
         let mut headers = HeaderMap::new();
         headers.insert(language(), HeaderValue::from_static("EN , de"));
         assert_eq!(normal(&headers, &language(), false).unwrap(), b"en,de");
@@ -262,23 +259,25 @@ mod tests {
     #[test]
     fn accept_encoding_becomes_the_sorted_set_of_known_codings() {
         let encoding = || header::ACCEPT_ENCODING;
-        check(encoding(), &["gzip, deflate, br, zstd"], "br,deflate,gzip,zstd");
-        check(encoding(), &["zstd;q=0.1, br", "X-GZIP ; q=1.000"], "br,gzip,zstd");
-        check(encoding(), &["gzip, br;q=0"], "gzip");
-        check(encoding(), &["gzip, identity;q=0"], "gzip,identity;q=0");
-        check(encoding(), &["gzip, *;q=0"], "gzip,*;q=0");
-        check(encoding(), &["*, gzip;q=0"], "gzip;q=0,*");
-        check(encoding(), &["identity"], "identity");
-        check(encoding(), &[""], "");
+        check(&encoding(), &["gzip, deflate, br, zstd"], "br,deflate,gzip,zstd");
+        check(&encoding(), &["zstd;q=0.1, br", "X-GZIP ; q=1.000"], "br,gzip,zstd");
+        check(&encoding(), &["gzip, br;q=0"], "gzip");
+        check(&encoding(), &["gzip, identity;q=0"], "gzip,identity;q=0");
+        check(&encoding(), &["gzip, *;q=0"], "gzip,*;q=0");
+        check(&encoding(), &["*, gzip;q=0"], "gzip;q=0,*");
+        check(&encoding(), &["identity"], "identity");
+        check(&encoding(), &[""], "");
     }
 
     #[test]
     fn an_accept_encoding_that_is_not_understood_stands_for_itself() {
         let encoding = || header::ACCEPT_ENCODING;
-        for odd in ["gzip,foo", "gzip;q=2", "gzip;q=0.1234", "gzip;x=1", "gzip;q=1;q=0", "gzip,gzip;q=0", "Gzip,foo"] {
-            check(encoding(), &[odd], odd);
+        for odd in
+            ["gzip,foo", "gzip;q=2", "gzip;q=0.1234", "gzip;x=1", "gzip;q=1;q=0", "gzip,gzip;q=0", "Gzip,foo"]
+        {
+            check(&encoding(), &[odd], odd);
         }
-        check(encoding(), &["gzip, foo"], "gzip,foo");
+        check(&encoding(), &["gzip, foo"], "gzip,foo");
     }
 
     #[test]

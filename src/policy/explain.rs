@@ -309,3 +309,64 @@ fn directives(directives: &ResponseDirectives) -> Vec<String> {
 fn forward_token(forward: Forward) -> &'static str {
     forward.token()
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::testing::{World, headers, reply as received};
+
+    #[test]
+    fn a_decision_names_its_inputs_its_reason_and_its_sections() {
+        let world = World::default();
+        let stored = world.stored(
+            &[("foo", "1, 2")],
+            200,
+            &[
+                ("date", "@-5"),
+                ("age", "7"),
+                ("cache-control", "max-age=10"),
+                ("etag", "\"a\""),
+                ("vary", "foo"),
+            ],
+        );
+        let request = headers(&[("foo", "1,2"), ("cache-control", "max-age=8")]);
+        let facts = RequestFacts::of(&Method::GET, &request, false);
+        let found = serde_json::to_value(decision(&facts, &[stored], &world.terms(2))).unwrap();
+        assert_eq!(found["plan"], "revalidate");
+        assert_eq!(found["forward"], "request");
+        assert_eq!(found["reason"]["token"], "request-max-age");
+        assert_eq!(found["reason"]["section"], "RFC 9111 section 5.2.1.1");
+        assert_eq!(found["sections"][0], "RFC 9111 section 4.3");
+        assert_eq!(found["chosen"], 0);
+        assert_eq!(found["request"]["directives"][0], "max-age=8");
+        let stored = &found["stored"][0];
+        assert_eq!(stored["selecting"][0][1], "1,2");
+        assert_eq!(stored["validators"][0], "etag: \"a\"");
+        let freshness = &stored["freshness"];
+        for (key, expected) in [
+            ("lifetime_ms", 10_000),
+            ("current_age_ms", 9_000),
+            ("age_value_s", 7),
+            ("resident_ms", 2_000),
+            ("ttl_s", 1),
+        ] {
+            assert_eq!(freshness[key], expected, "{key}");
+        }
+        assert_eq!(freshness["source"], "max-age");
+    }
+
+    #[test]
+    fn a_judgement_says_why_a_response_is_not_stored() {
+        let world = World::default();
+        let (request, response) = (headers(&[]), headers(&[("cache-control", "private")]));
+        let facts = RequestFacts::of(&Method::GET, &request, false);
+        let found = reply(&facts, Asked::Plain, &received(0, 200, &response), &world.terms(0));
+        assert_eq!((found.verdict, found.reason), ("pass-through", Some(Why::from(Reason::Private))));
+        let response = headers(&[("cache-control", "max-age=60")]);
+        let found = reply(&facts, Asked::Plain, &received(0, 200, &response), &world.terms(0));
+        assert_eq!(found.verdict, "store");
+        assert_eq!(found.stored.unwrap().freshness.lifetime_ms, 60_000);
+    }
+}

@@ -74,14 +74,17 @@ pub struct Fields {
 impl Fields {
     /// Keeps those fields of `headers` whose name `keep` takes, in order.
     pub fn from_map(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Self {
-        Self::collect(|| headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name, value.as_bytes())))
+        Self::collect(|| {
+            headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name, value.as_bytes()))
+        })
     }
 
     /// Those of `lines`, which is walked twice: once to measure, once to copy.
     pub(crate) fn collect<'a, I: Iterator<Item = (&'a HeaderName, &'a [u8])>>(lines: impl Fn() -> I) -> Self {
         let mut size = 0;
         for (name, value) in lines() {
-            let name = if code(name).is_some() { 0 } else { length_size(name.as_str().len()) + name.as_str().len() };
+            let name =
+                if code(name).is_some() { 0 } else { length_size(name.as_str().len()) + name.as_str().len() };
             size += 1 + name + length_size(value.len()) + value.len();
         }
         let mut blob = BytesMut::with_capacity(size);
@@ -288,7 +291,11 @@ mod tests {
 
     #[test]
     fn a_small_head_weighs_little_more_than_its_values() {
-        let map = headers(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("etag", "\"abc\""), ("vary", "accept-encoding")]);
+        let map = headers(&[
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("etag", "\"abc\""),
+            ("vary", "accept-encoding"),
+        ]);
         let values: usize = map.values().map(HeaderValue::len).sum();
         assert_eq!(Fields::from_map(&map, |_| true).weight(), values + 3 * 2);
     }

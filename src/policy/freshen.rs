@@ -17,7 +17,8 @@ pub(crate) fn not_modified(
 ) -> Verdict {
     let with_cookies = update(facts, stored, reply, terms, true);
     let directives = &with_cookies.head.facts.directives;
-    let once = |head: StoredHead, reason, remove| Verdict::FreshenOnce { head: Box::new(head), reason, remove };
+    let once =
+        |head: StoredHead, reason, remove| Verdict::FreshenOnce { head: Box::new(head), reason, remove };
     let forbidden = with_cookies.selectable.and_then(|()| storable::forbidden(&with_cookies.head, terms));
     if let Err(reason) = forbidden {
         return once(with_cookies.head, reason, true);
@@ -55,7 +56,8 @@ pub fn head_effect(
     if stored.status != StatusCode::OK || !agrees(stored, stored_length, reply.headers) {
         return HeadEffect::MarkStale;
     }
-    let updated = update(facts, stored, reply, terms, storable::allows_set_cookie(&stored.facts.directives, terms));
+    let updated =
+        update(facts, stored, reply, terms, storable::allows_set_cookie(&stored.facts.directives, terms));
     if updated.selectable.is_err() || storable::forbidden(&updated.head, terms).is_err() {
         return HeadEffect::MarkStale;
     }
@@ -65,7 +67,7 @@ pub fn head_effect(
     HeadEffect::Freshen(Box::new(updated.head))
 }
 
-/// "matching values for any received validator fields (ETag and Last-Modified) and, if the HEAD response has a
+/// "matching values for any received validator fields (`ETag` and Last-Modified) and, if the HEAD response has a
 /// Content-Length header field, the value of Content-Length matches that of the stored response".
 fn agrees(stored: &StoredHead, stored_length: u64, reply: &HeaderMap) -> bool {
     let tag = reply.get(header::ETAG).is_none_or(|tag| {
@@ -126,8 +128,217 @@ pub(crate) fn replaced(stored: &Fields, new: &HeaderMap, takes: impl Fn(&HeaderN
     let old: Vec<(HeaderName, HeaderValue)> = stored.iter().collect();
     let replaces = |name: &HeaderName| takes(name) && new.contains_key(name);
     Fields::collect(|| {
-        let kept = old.iter().filter(|(name, _)| !replaces(name)).map(|(name, value)| (name, value.as_bytes()));
+        let kept =
+            old.iter().filter(|(name, _)| !replaces(name)).map(|(name, value)| (name, value.as_bytes()));
         let added = new.iter().filter(|(name, _)| takes(name)).map(|(name, value)| (name, value.as_bytes()));
         kept.chain(added)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::rules::{Override, Rule};
+    use crate::policy::testing::{World, headers, reply};
+    use crate::policy::{Asked, freshness};
+
+    const BASE: &[(&str, &str)] = &[("date", "@0"), ("cache-control", "max-age=2"), ("etag", "\"a\"")];
+
+    fn with<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let mut all = BASE.to_vec();
+        all.extend(more);
+        all
+    }
+
+    /// The fields after a 304 with `new` for a stored response with `old`, both besides the basic ones.
+    #[track_caller]
+    fn check(world: &World, old: &[(&str, &str)], new: &[(&str, &str)], expected: &[(&str, &str)]) {
+        let stored = world.stored(&[], 200, &with(old));
+        let mut reply = vec![("date", "@3")];
+        reply.extend(new);
+        let found = world.judge_asked(&[], Asked::Validation(&stored), 3, 304, &reply);
+        let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
+        let mut sought = vec![("date", "@3"), ("etag", "\"a\"")];
+        if !new.iter().any(|(name, _)| *name == "cache-control") {
+            sought.push(("cache-control", "max-age=2"));
+        }
+        sought.extend(expected);
+        assert_eq!(head.fields.to_map(0), headers(&sought), "{old:?} {new:?}");
+        assert_eq!((head.status, head.request_time, head.response_time.unix()), {
+            let at = crate::policy::testing::moment(3);
+            (stored.status, at, at.unix())
+        });
+    }
+
+    #[test]
+    fn what_a_304_has_replaces_all_lines_and_what_it_omits_stays() {
+        let world = World::rfc9111();
+        check(&world, &[("x-a", "1")], &[], &[("x-a", "1")]);
+        check(&world, &[("x-a", "1"), ("x-b", "2")], &[("x-a", "3")], &[("x-b", "2"), ("x-a", "3")]);
+        check(&world, &[("x-a", "1"), ("x-a", "2")], &[("x-a", "3")], &[("x-a", "3")]);
+        check(&world, &[("x-a", "1")], &[("x-a", "3"), ("x-a", "4")], &[("x-a", "3"), ("x-a", "4")]);
+        check(&world, &[], &[("x-new", "1")], &[("x-new", "1")]);
+        for name in [
+            "content-foo",
+            "content-type",
+            "content-location",
+            "content-md5",
+            "set-cookie",
+            "expires",
+            "x-frame-options",
+        ] {
+            check(&world, &[(name, "1")], &[(name, "2")], &[(name, "2")]);
+        }
+        let longer = ("cache-control", "max-age=3600");
+        check(&world, &[], &[longer], &[longer]);
+    }
+
+    #[test]
+    fn what_describes_the_stored_bytes_is_never_replaced() {
+        let world = World::default();
+        for name in ["content-length", "content-encoding", "content-range"] {
+            check(&world, &[(name, "36")], &[(name, "10")], &[(name, "36")]);
+            check(&world, &[], &[(name, "10")], &[]);
+        }
+        check(&world, &[], &[("etag", "W/\"a\"")], &[]);
+        check(&world, &[], &[("etag", "\"a\""), ("connection", "x"), ("keep-alive", "x"), ("te", "x")], &[]);
+    }
+
+    #[test]
+    fn age_starts_anew_from_the_304() {
+        let world = World::default();
+        let stored = world.stored(&[], 200, &with(&[("age", "1000")]));
+        for (fields, expected) in [
+            (&[("date", "@3")][..], 0),
+            (&[], 0),
+            (&[("date", "@3"), ("age", "7")], 7_000),
+            (&[("date", "@-2")], 5_000),
+        ] {
+            let found = world.judge_asked(&[], Asked::Validation(&stored), 3, 304, fields);
+            let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
+            assert_eq!(freshness(&head, &world.terms(3)).current_age, expected, "{fields:?}");
+            assert!(head.fields.contains(&header::DATE) && !head.fields.contains(&header::AGE));
+        }
+    }
+
+    #[test]
+    fn a_304_that_forbids_goes_to_its_requester_and_takes_the_stored_response_along() {
+        let world = World::default();
+        let stored = world.stored(&[], 200, &with(&[]));
+        let ask = |world: &World, request: &[(&str, &str)], fields: &[(&str, &str)]| {
+            world.judge_asked(request, Asked::Validation(&stored), 3, 304, fields)
+        };
+        for (fields, expected) in [
+            (("cache-control", "private"), Reason::Private),
+            (("cache-control", "max-age=9, No-Store"), Reason::NoStore),
+            (("vary", "*"), Reason::VaryStar),
+        ] {
+            let found = ask(&world, &[], &[fields, ("set-cookie", "a=b")]);
+            let Verdict::FreshenOnce { head, reason, remove } = found else { panic!("{found:?}") };
+            assert_eq!((reason, remove), (expected, true));
+            assert!(head.fields.contains(&header::SET_COOKIE), "its requester gets all of it");
+        }
+        let found = ask(&world, &[("authorization", "x")], &[]);
+        assert!(matches!(found, Verdict::FreshenOnce { reason: Reason::Authorization, remove: false, .. }));
+        let found = ask(&world, &[("authorization", "x")], &[("cache-control", "max-age=9, public")]);
+        assert!(matches!(found, Verdict::Freshen { .. }));
+        let wanted = Override { force: Some(60_000), ..Override::default() };
+        let forced = World::ruled(Rule { freshness: vec![wanted], ..Rule::default() });
+        assert!(matches!(ask(&forced, &[], &[("cache-control", "private")]), Verdict::Freshen { .. }));
+    }
+
+    #[test]
+    fn set_cookie_in_a_304_is_for_its_requester_alone() {
+        let kept = with(&[("x-a", "1")]);
+        let cookie = ("set-cookie", "a=b");
+        let ask = |world: &World, fields: &[(&str, &str)]| {
+            let stored = world.stored(&[], 200, &kept);
+            match world.judge_asked(&[], Asked::Validation(&stored), 3, 304, fields) {
+                Verdict::Freshen { head, only_here } => {
+                    (head.fields.contains(&header::SET_COOKIE), only_here)
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(ask(&World::default(), &[cookie]), (false, headers(&[cookie])));
+        assert_eq!(ask(&World::default(), &[cookie, ("cache-control", "public")]), (true, HeaderMap::new()));
+        assert_eq!(ask(&World::rfc9111(), &[cookie]), (true, HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_304_that_changes_vary_is_selected_by_the_request_it_answers() {
+        let world = World::default();
+        let stored = world.stored(&[("foo", "1")], 200, &with(&[]));
+        let found =
+            world.judge_asked(&[("foo", "1")], Asked::Validation(&stored), 3, 304, &[("vary", "foo")]);
+        let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
+        assert!(head.selecting.matches(&head.fields, &headers(&[("foo", "1")]), &world.options));
+        assert!(!head.selecting.matches(&head.fields, &headers(&[("foo", "2")]), &world.options));
+    }
+
+    /// What a HEAD response does to a stored response of 36 bytes.
+    #[track_caller]
+    fn check_head(old: &[(&str, &str)], status: u16, new: &[(&str, &str)], expected: &str) -> HeadEffect {
+        let world = World::default();
+        let stored = world.stored(&[], 200, old);
+        let (request, new) = (headers(&[]), headers(new));
+        let facts = RequestFacts::of(&Method::HEAD, &request, false);
+        let found = head_effect(&facts, &stored, 36, &reply(3, status, &new), &world.terms(3));
+        let effect = match found {
+            HeadEffect::None => "none",
+            HeadEffect::Freshen(_) => "freshen",
+            HeadEffect::MarkStale => "mark",
+        };
+        assert_eq!(effect, expected, "{old:?} {status} {new:?}");
+        found
+    }
+
+    #[test]
+    fn a_head_response_freshens_where_validators_and_length_agree() {
+        let old = with(&[("last-modified", "@-9"), ("x-a", "1")]);
+        let fresh = ("cache-control", "max-age=1000");
+        check_head(&old, 200, &[fresh], "freshen");
+        check_head(
+            &old,
+            200,
+            &[fresh, ("etag", "\"a\""), ("last-modified", "@-9"), ("content-length", "36")],
+            "freshen",
+        );
+        let HeadEffect::Freshen(head) =
+            check_head(&old, 200, &[fresh, ("x-a", "2"), ("content-length", "36")], "freshen")
+        else {
+            panic!()
+        };
+        assert_eq!(head.fields.get_all(&http::HeaderName::from_static("x-a")).collect::<Vec<_>>(), ["2"]);
+        assert_eq!(freshness(&head, &World::default().terms(3)).lifetime, 1_000_000);
+        assert!(!head.fields.contains(&header::CONTENT_LENGTH));
+    }
+
+    #[test]
+    fn a_head_response_that_differs_marks_the_stored_response_stale() {
+        let old = with(&[("last-modified", "@-9")]);
+        check_head(&old, 200, &[("etag", "\"b\"")], "mark");
+        check_head(&old, 200, &[("last-modified", "@-8")], "mark");
+        check_head(&old, 200, &[("content-length", "37")], "mark");
+        check_head(&BASE[..2], 200, &[("etag", "\"a\"")], "mark");
+        check_head(&old, 200, &[("cache-control", "no-store")], "mark");
+        check_head(&old, 410, &[], "mark");
+    }
+
+    #[test]
+    fn other_answers_to_head_do_nothing() {
+        for status in [204, 206, 301, 304, 404, 500] {
+            check_head(BASE, status, &[("etag", "\"b\"")], "none");
+        }
+        let world = World::default();
+        let stored = world.stored(&[], 200, BASE);
+        let (request, new) = (headers(&[("authorization", "x")]), headers(&[]));
+        let facts = RequestFacts::of(&Method::HEAD, &request, false);
+        let found = head_effect(&facts, &stored, 36, &reply(3, 200, &new), &world.terms(3));
+        assert_eq!(found, HeadEffect::None);
+        let facts = RequestFacts::of(&Method::GET, &new, false);
+        assert_eq!(head_effect(&facts, &stored, 36, &reply(3, 410, &new), &world.terms(3)), HeadEffect::None);
+    }
 }

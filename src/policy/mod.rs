@@ -7,11 +7,11 @@
 //! | RFC 9111 section | file | function | tests |
 //! |---|---|---|---|
 //! | 3 storing, 3.5 Authorization, 9110 9.3.3 POST | `storable` | [`verdict`], [`post_stores`] | `storable::tests` |
-//! | 3.1 stored fields | `fields`, `stored` | [`Fields`], [`StoredHead::new`] | `fields::tests`, `storable::tests` |
+//! | 3.1 stored fields | `fields`, `stored` | [`Fields`], [`StoredHead`] | `fields::tests`, `storable::tests` |
 //! | 3.3, 3.4 incomplete responses, 9110 14 ranges | `partial` | [`combine`], [`locate`] | `partial::tests` |
 //! | 4 reuse, 5.2.1 request directives | `reuse` | [`plan`], [`selected`] | `reuse::tests` |
 //! | 4.1 Vary | `selection` | [`Selecting`] | `selection::tests` |
-//! | 4.2 freshness, 4.2.2 heuristic | `freshness` | [`freshness`] | `freshness::tests` |
+//! | 4.2 freshness, 4.2.2 heuristic | `freshness` | [`freshness()`] | `freshness::tests` |
 //! | 4.2.3 age | `age` | [`served_fields`] | `age::tests` |
 //! | 4.2.4 stale, RFC 5861 | `stale` | [`stale_on_failure`], [`forbids_stale`] | `stale::tests` |
 //! | 4.3.1, 4.3.3 validation | `validation` | [`conditional`], [`verdict`], [`variant_by_etag`] | `validation::tests` |
@@ -19,7 +19,7 @@
 //! | 4.3.4 freshening, 4.3.5 HEAD | `freshen` | [`verdict`], [`head_effect`] | `freshen::tests` |
 //! | 4.4 invalidation | `invalidation` | [`invalidates`] | `invalidation::tests` |
 //! | 5.2 Cache-Control | `crate::field::cache_control` | | `field::cache_control::tests` |
-//! | RFC 9213 targeted fields | `targeted` | [`StoredHead::new`] | `targeted::tests` |
+//! | RFC 9213 targeted fields | `targeted` | [`StoredHead`] | `targeted::tests` |
 //! | all of it, for a person | `explain` | [`explain::decision`], [`explain::reply`] | `explain::tests` |
 //!
 //! The requirements, each with the tests that show it, are the table in `requirements` (a test of the table
@@ -72,7 +72,8 @@ pub use reuse::{plan, selected};
 pub use selection::Selecting;
 pub use stale::{forbids_stale, stale_on_failure};
 pub use storable::post_stores;
-pub use stored::{Candidate, Completeness, ResponseFacts, StoredHead};
+pub use stored::{Candidate, Completeness, Expires, ResponseFacts, StoredHead};
+pub use targeted::Effective;
 pub use validation::{conditional, has_validator, variant_by_etag, verdict};
 
 /// The figures that policy needs: set by configuration.

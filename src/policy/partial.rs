@@ -88,7 +88,8 @@ pub fn locate(completeness: &Completeness, range: &Range<u64>) -> Option<Range<u
 /// Whether the stored response has the bytes that the request asks for, or needs none of them to answer.
 pub(crate) fn holds(facts: &RequestFacts<'_>, head: &StoredHead, max_ranges: usize) -> bool {
     head.is_complete()
-        || (facts.kind == MethodKind::Get && precondition::answer(facts, head, None, max_ranges) != Answer::Missing)
+        || (facts.kind == MethodKind::Get
+            && precondition::answer(facts, head, None, max_ranges) != Answer::Missing)
 }
 
 /// Range to ask for what is missing of a representation, if that is one range.
@@ -155,8 +156,11 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
     }
     let (ranges, pieces) = merge(old_ranges, new_ranges)?;
     let is_complete = matches!((ranges.as_slice(), length), ([only], Some(length)) if *only == (0..length));
-    let completeness =
-        if is_complete { Completeness::Complete } else { Completeness::Partial { ranges, complete_length: length } };
+    let completeness = if is_complete {
+        Completeness::Complete
+    } else {
+        Completeness::Partial { ranges, complete_length: length }
+    };
     // "all stored header fields are updated ... with the new response's, except Content-Range".
     let fields = freshen::replaced(&existing.fields, &new.fields.to_map(0), |_| true);
     let received = Received {
@@ -181,7 +185,8 @@ fn merge(old: &[Range<u64>], new: &[Range<u64>]) -> Option<(Vec<Range<u64>>, Vec
     for range in old {
         let length = range.end.checked_sub(range.start)?;
         for part in without(range, new) {
-            let at = offset.checked_add(part.start - range.start)?..offset.checked_add(part.end - range.start)?;
+            let at =
+                offset.checked_add(part.start - range.start)?..offset.checked_add(part.end - range.start)?;
             runs.push((part, Piece { source: Source::Existing, at }));
         }
         offset = offset.checked_add(length)?;
@@ -209,4 +214,221 @@ fn without(range: &Range<u64>, taken: &[Range<u64>]) -> Vec<Range<u64>> {
             .collect();
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::testing::{World, word};
+    use crate::policy::{Asked, Reason, Verdict, answer};
+
+    const FRESH: (&str, &str) = ("cache-control", "max-age=3600");
+    const RANGE: &[(&str, &str)] = &[("range", "bytes=0-4")];
+
+    fn part(range: &str, etag: &str) -> StoredHead {
+        World::default().stored(
+            RANGE,
+            206,
+            &[FRESH, ("content-range", range), ("etag", etag), ("date", "@0")],
+        )
+    }
+
+    #[test]
+    fn a_206_is_stored_as_a_part_of_a_200() {
+        let head = part("bytes 4-9/10", "\"a\"");
+        assert_eq!(head.status, 200);
+        let ranges = vec![Range { start: 4, end: 10 }];
+        assert_eq!(head.completeness, Completeness::Partial { ranges, complete_length: Some(10) });
+        assert_eq!(head.expected_length(), Some(6));
+        assert!(!head.fields.contains(&header::CONTENT_RANGE));
+        let unvalidated = [FRESH, ("content-range", "bytes 0-4/10"), ("content-length", "5")];
+        let head = World::default().stored(RANGE, 206, &unvalidated);
+        assert!(!head.fields.contains(&header::CONTENT_LENGTH));
+    }
+
+    #[test]
+    fn a_206_whose_length_and_content_range_disagree_is_not_stored() {
+        let world = World::default();
+        for lines in [
+            &[("content-range", "bytes 4-9/10"), ("content-length", "5")][..],
+            &[("content-range", "bytes 4-9/9"), ("content-length", "6")],
+            &[("content-range", "bytes 9-4/10")],
+            &[("content-range", "bytes 0-4/10"), ("content-range", "bytes 0-4/10")],
+            &[("content-type", "multipart/byteranges; boundary=x")],
+            &[],
+        ] {
+            let mut fields = lines.to_vec();
+            fields.extend([FRESH, ("etag", "\"a\"")]);
+            assert_eq!(world.judge(RANGE, 206, &fields), Verdict::PassThrough(Reason::Partial), "{lines:?}");
+        }
+    }
+
+    #[track_caller]
+    fn check(stored: &StoredHead, request: &[(&str, &str)], expected: &str) {
+        let found = World::default().plan(request, std::slice::from_ref(stored), 1);
+        assert_eq!(word(&found), expected, "{request:?}");
+    }
+
+    #[test]
+    fn a_part_answers_the_ranges_that_it_holds() {
+        let stored = part("bytes 4-9/10", "\"a\"");
+        for held in [
+            "bytes=-5",
+            "bytes=6-8",
+            "bytes=6-",
+            "bytes=-1",
+            "bytes=4-9",
+            "bytes=4-4,9-",
+            "bytes=8-99",
+            "bytes=10-",
+        ] {
+            check(&stored, &[("range", held)], "serve");
+        }
+        for missing in ["bytes=3-5", "bytes=-7", "bytes=0-", "bytes=4-4,0-0"] {
+            check(&stored, &[("range", missing)], "fetch range-missing");
+        }
+        check(&stored, &[("range", "bytes=5-6"), ("if-range", "\"a\"")], "serve");
+        check(&stored, &[("range", "bytes=5-6"), ("if-range", "\"b\"")], "fetch range-missing");
+        check(&stored, &[("if-none-match", "\"a\"")], "serve");
+        check(&stored, &[("range", "bytes=5-6"), ("cache-control", "only-if-cached")], "serve");
+        check(&stored, &[("cache-control", "only-if-cached")], "unsatisfiable only-if-cached");
+        let unknown = part("bytes 4-9/*", "\"a\"");
+        check(&unknown, &[("range", "bytes=6-8")], "serve");
+        check(&unknown, &[("range", "bytes=6-")], "fetch range-missing");
+        check(&unknown, &[("range", "bytes=-1")], "fetch range-missing");
+    }
+
+    #[test]
+    fn a_held_range_is_found_in_the_stored_body() {
+        let stored = part("bytes 4-9/10", "\"a\"");
+        let headers = crate::policy::testing::headers(&[("range", "bytes=6-8, 4-4")]);
+        let facts = RequestFacts::of(&Method::GET, &headers, false);
+        let found = answer(&facts, &stored, Some(6), 32);
+        assert_eq!(found, Answer::Ranges(vec![6..9, 4..5]));
+        assert_eq!(locate(&stored.completeness, &(6..9)), Some(2..5));
+        assert_eq!(locate(&stored.completeness, &(3..9)), None);
+        let two = Completeness::Partial { ranges: vec![0..2, 6..10], complete_length: Some(10) };
+        assert_eq!(locate(&two, &(7..9)), Some(3..5));
+        assert_eq!(locate(&two, &(1..7)), None);
+        assert_eq!(locate(&Completeness::Complete, &(7..9)), Some(7..9));
+        assert_eq!(locate(&two, &Range { start: 9, end: 7 }), None);
+    }
+
+    #[test]
+    fn the_rest_is_asked_for_where_that_is_one_range() {
+        check(&part("bytes 0-4/10", "\"a\""), &[], "complete bytes=5-");
+        check(&part("bytes 0-4/*", "\"a\""), &[], "complete bytes=5-");
+        check(&part("bytes 4-9/10", "\"a\""), &[], "complete bytes=0-3");
+        check(&part("bytes 4-5/10", "\"a\""), &[], "fetch range-missing");
+        check(&part("bytes 0-4/10", "\"a\""), &[("cache-control", "no-cache")], "fetch range-missing");
+        check(&part("bytes 0-4/10", "\"a\""), &[("if-none-match", "\"b\"")], "fetch range-missing");
+        let no_validator = World::default().stored(RANGE, 206, &[FRESH, ("content-range", "bytes 0-4/10")]);
+        check(&no_validator, &[], "complete bytes=5-");
+        let world = World::default();
+        let late = world.plan(&[], &[part("bytes 0-4/10", "\"a\"")], 9999);
+        assert_eq!(word(&late), "fetch range-missing");
+        let crate::policy::Plan::Complete { if_range, .. } =
+            world.plan(&[], &[part("bytes 0-4/10", "\"a\"")], 1)
+        else {
+            panic!()
+        };
+        assert_eq!(if_range.unwrap(), "\"a\"");
+        assert_eq!(rest(&[0..2, 6..10], Some(10)).unwrap(), "bytes=2-5");
+        assert_eq!(rest(&[0..2, 6..9], Some(10)), None);
+        assert_eq!(rest(std::slice::from_ref(&(0..10)), Some(10)), None);
+    }
+
+    #[test]
+    fn the_rest_completes_what_is_stored_or_is_fetched_whole() {
+        let world = World::default();
+        let stored = part("bytes 0-4/10", "\"a\"");
+        let ask =
+            |status, fields: &[(&str, &str)]| world.judge_asked(&[], Asked::Rest(&stored), 3, status, fields);
+        let rest = [("content-range", "bytes 5-9/10"), FRESH];
+        assert!(matches!(ask(206, &[rest[0], FRESH, ("etag", "\"a\"")]), Verdict::Combine(_)));
+        assert_eq!(ask(206, &[rest[0], FRESH, ("etag", "\"b\"")]), Verdict::Refetch);
+        assert_eq!(ask(206, &[rest[0], FRESH, ("etag", "W/\"a\"")]), Verdict::Refetch);
+        assert_eq!(ask(206, &rest), Verdict::Refetch);
+        assert_eq!(
+            ask(206, &[("content-range", "bytes 6-9/10"), FRESH, ("etag", "\"a\"")]),
+            Verdict::Refetch
+        );
+        assert_eq!(ask(416, &[]), Verdict::Refetch);
+        assert!(matches!(ask(200, &[FRESH]), Verdict::Store(_)));
+    }
+
+    #[track_caller]
+    fn combined(old: (&str, &str), new: (&str, &str)) -> Option<Combined> {
+        let world = World::default();
+        combine(&part(old.0, old.1), &part(new.0, new.1), &world.terms(1))
+    }
+
+    #[test]
+    fn parts_are_combined_only_on_the_same_strong_validator() {
+        assert!(combined(("bytes 0-4/10", "\"a\""), ("bytes 5-9/10", "\"a\"")).is_some());
+        assert!(combined(("bytes 0-4/10", "\"a\""), ("bytes 5-9/10", "\"b\"")).is_none());
+        assert!(combined(("bytes 0-4/10", "W/\"a\""), ("bytes 5-9/10", "W/\"a\"")).is_none());
+        assert!(combined(("bytes 0-4/10", "a"), ("bytes 5-9/10", "a")).is_none());
+        assert!(combined(("bytes 0-4/10", "\"a\""), ("bytes 5-9/11", "\"a\"")).is_none());
+        assert!(combined(("bytes 0-4/5", "\"a\""), ("bytes 5-9/*", "\"a\"")).is_none());
+        let world = World::default();
+        let whole = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
+        assert!(combine(&whole, &part("bytes 0-4/10", "\"a\""), &world.terms(1)).is_none());
+    }
+
+    #[test]
+    fn combined_parts_know_where_their_bytes_are() {
+        use Source::{Existing, New};
+        let piece = |source, start, end| Piece { source, at: start..end };
+        for (old, new, ranges, pieces) in [
+            ("bytes 0-4/10", "bytes 5-9/10", None, vec![piece(Existing, 0, 5), piece(New, 0, 5)]),
+            ("bytes 5-9/10", "bytes 0-4/*", None, vec![piece(New, 0, 5), piece(Existing, 0, 5)]),
+            ("bytes 0-6/10", "bytes 4-9/10", None, vec![piece(Existing, 0, 4), piece(New, 0, 6)]),
+            (
+                "bytes 0-9/10",
+                "bytes 4-5/10",
+                None,
+                vec![piece(Existing, 0, 4), piece(New, 0, 2), piece(Existing, 6, 10)],
+            ),
+            (
+                "bytes 0-1/10",
+                "bytes 6-7/10",
+                Some(vec![0..2, 6..8]),
+                vec![piece(Existing, 0, 2), piece(New, 0, 2)],
+            ),
+            ("bytes 2-3/10", "bytes 2-3/10", Some(std::iter::once(2..4).collect()), vec![piece(New, 0, 2)]),
+        ] {
+            let found = combined((old, "\"a\""), (new, "\"a\"")).unwrap();
+            let completeness = match ranges {
+                None => Completeness::Complete,
+                Some(ranges) => Completeness::Partial { ranges, complete_length: Some(10) },
+            };
+            assert_eq!((found.head.completeness, found.pieces), (completeness, pieces), "{old} {new}");
+        }
+    }
+
+    #[test]
+    fn combined_fields_are_the_new_ones_over_the_old() {
+        let world = World::default();
+        let stored = |range, more: &[(&'static str, &'static str)]| {
+            let mut fields = vec![("content-range", range), ("etag", "\"a\""), ("date", "@0")];
+            fields.extend(more);
+            world.stored(RANGE, 206, &fields)
+        };
+        let old = stored("bytes 0-4/10", &[("cache-control", "max-age=9"), ("x-old", "1"), ("x-both", "1")]);
+        let new = stored("bytes 5-9/10", &[("x-both", "2"), ("age", "5"), ("cache-control", "max-age=60")]);
+        let found = combine(&old, &new, &world.terms(0)).unwrap().head;
+        let expected = [
+            ("x-old", "1"),
+            ("etag", "\"a\""),
+            ("date", "@0"),
+            ("x-both", "2"),
+            ("cache-control", "max-age=60"),
+        ];
+        assert_eq!(found.fields.to_map(0), crate::policy::testing::headers(&expected));
+        let freshness = crate::policy::freshness(&found, &world.terms(0));
+        assert_eq!((freshness.lifetime, freshness.current_age), (60_000, 5_000));
+    }
 }

@@ -41,7 +41,9 @@ pub struct RequestFacts<'a> {
 }
 
 impl<'a> RequestFacts<'a> {
-    /// Reads the request. `headers` are its end-to-end fields; `has_content` says whether a body is announced.
+    /// Reads the request. `headers` are its end-to-end fields, hop-by-hop ones already dropped: an Upgrade
+    /// that is still among them is one that goes on to the origin. `has_content` says whether a body is
+    /// announced.
     pub fn of(method: &'a Method, headers: &'a HeaderMap, has_content: bool) -> Self {
         let kind = match *method {
             Method::GET => MethodKind::Get,

@@ -46,7 +46,12 @@ fn bypass(facts: &RequestFacts<'_>, terms: &Terms<'_>) -> Option<(Forward, Reaso
     }
 }
 
-fn miss(facts: &RequestFacts<'_>, forward: Forward, reason: Option<Reason>, etags: Option<HeaderValue>) -> Plan {
+fn miss(
+    facts: &RequestFacts<'_>,
+    forward: Forward,
+    reason: Option<Reason>,
+    etags: Option<HeaderValue>,
+) -> Plan {
     if facts.cache_control.only_if_cached {
         return Plan::Unsatisfiable { reason: Reason::OnlyIfCached };
     }
@@ -56,7 +61,11 @@ fn miss(facts: &RequestFacts<'_>, forward: Forward, reason: Option<Reason>, etag
 /// The candidate that the request selects: of those whose selecting fields match, "the most recent response
 /// (as determined by the Date header field)", one that can answer the request before a partial one that can
 /// not. It is also the one that a HEAD response may freshen.
-pub fn selected<C: Candidate>(facts: &RequestFacts<'_>, candidates: &[C], terms: &Terms<'_>) -> Option<usize> {
+pub fn selected<C: Candidate>(
+    facts: &RequestFacts<'_>,
+    candidates: &[C],
+    terms: &Terms<'_>,
+) -> Option<usize> {
     candidates
         .iter()
         .enumerate()
@@ -181,5 +190,245 @@ fn missing(facts: &RequestFacts<'_>, head: &super::StoredHead, index: usize, usa
     match partial::rest(ranges, *complete_length) {
         Some(range) => Plan::Complete { index, range, if_range: precondition::if_range_for(head) },
         None => plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::rules::{Override, Rule};
+    use crate::policy::testing::{World, word};
+    use crate::policy::{HeadEffect, StoredHead};
+
+    /// The plan for a GET with this Cache-Control, over a response stored with those fields so long before.
+    #[track_caller]
+    fn check(request: &str, response: &[(&str, &str)], seconds: i64, expected: &str) {
+        let world = World::default();
+        let request = [("cache-control", request)];
+        let lines = if request[0].1.is_empty() { &[][..] } else { &request };
+        let found = world.plan(lines, &[world.stored(&[], 200, response)], seconds);
+        assert_eq!(word(&found), expected, "{request:?} {response:?} {seconds}");
+    }
+
+    const LONG: &[(&str, &str)] = &[("cache-control", "max-age=100000"), ("date", "@0")];
+    const SHORT: &[(&str, &str)] = &[("cache-control", "max-age=2"), ("date", "@0")];
+
+    #[test]
+    fn fresh_is_served_and_stale_is_validated() {
+        check("", LONG, 0, "serve");
+        check("", LONG, 99_999, "serve");
+        check("", LONG, 100_000, "revalidate expired");
+        check("", SHORT, 3, "revalidate expired");
+        check(
+            "",
+            &[("cache-control", "max-age=10000, no-cache"), ("etag", "\"a\"")],
+            0,
+            "revalidate no-cache",
+        );
+        check(
+            "",
+            &[("cache-control", "max-age=10000, No-CaChE"), ("etag", "\"a\"")],
+            0,
+            "revalidate no-cache",
+        );
+        check("", &[("cache-control", "no-cache=\"a\", max-age=9")], 0, "serve");
+        check("", &[("cache-control", "max-age=2, must-revalidate"), ("etag", "\"a\"")], 1, "serve");
+        check(
+            "",
+            &[("cache-control", "max-age=2, must-revalidate"), ("etag", "\"a\"")],
+            2,
+            "revalidate expired",
+        );
+    }
+
+    #[test]
+    fn request_max_age_bounds_the_age() {
+        check("max-age=0", LONG, 3, "revalidate request-max-age");
+        check("max-age=0", LONG, 0, "revalidate request-max-age");
+        check("max-age=1", LONG, 3, "revalidate request-max-age");
+        check("max-age=3", LONG, 3, "serve");
+        check("max-age=600", &[LONG[0], LONG[1], ("age", "1800")], 0, "revalidate request-max-age");
+        check("max-age=9", SHORT, 3, "revalidate expired");
+    }
+
+    #[test]
+    fn request_max_stale_takes_what_is_not_too_stale() {
+        check("max-stale=1000", SHORT, 3, "serve max-stale");
+        check("max-stale", SHORT, 100_000, "serve max-stale");
+        check("max-stale=1", SHORT, 3, "serve max-stale");
+        check("max-stale=1", SHORT, 4, "revalidate expired");
+        check("max-stale=x", SHORT, 3, "revalidate expired");
+        check("max-stale=1000", &[("cache-control", "max-age=1500"), ("age", "2000")], 0, "serve max-stale");
+        check("max-stale, max-age=1", SHORT, 3, "revalidate request-max-age");
+    }
+
+    #[test]
+    fn request_min_fresh_wants_time_left() {
+        let fresh = ("cache-control", "max-age=1500");
+        check("min-fresh=2000", &[fresh], 0, "revalidate request-min-fresh");
+        check("min-fresh=1000", &[fresh, ("age", "1000")], 0, "revalidate request-min-fresh");
+        check("min-fresh=1500", &[fresh], 0, "serve");
+        check("min-fresh=500", &[fresh, ("age", "1000")], 0, "serve");
+    }
+
+    #[test]
+    fn request_no_cache_validates_and_pragma_does_without_cache_control() {
+        check("no-cache", LONG, 0, "revalidate request-no-cache");
+        let world = World::default();
+        let head = [world.stored(&[], 200, LONG)];
+        let pragma = ("pragma", "no-cache");
+        assert_eq!(word(&world.plan(&[pragma], &head, 0)), "revalidate request-pragma");
+        assert_eq!(word(&world.plan(&[pragma, ("cache-control", "max-age=9")], &head, 0)), "serve");
+        assert_eq!(word(&world.plan(&[("pragma", "x")], &head, 0)), "serve");
+    }
+
+    #[test]
+    fn request_no_store_goes_straight_through() {
+        check("no-store", LONG, 0, "bypass request-no-store");
+    }
+
+    #[test]
+    fn only_if_cached_never_goes_to_the_origin() {
+        check("only-if-cached", LONG, 0, "serve");
+        check("only-if-cached", SHORT, 3, "unsatisfiable expired");
+        check("only-if-cached, max-stale", SHORT, 3, "serve max-stale");
+        check("only-if-cached, no-cache", LONG, 0, "unsatisfiable request-no-cache");
+        check("only-if-cached, no-store", LONG, 0, "unsatisfiable only-if-cached");
+        let world = World::default();
+        let only = [("cache-control", "only-if-cached")];
+        assert_eq!(word(&world.plan(&only, &[], 0)), "unsatisfiable only-if-cached");
+        assert_eq!(word(&world.plan_method(&Method::HEAD, &only, &[], 0)), "unsatisfiable only-if-cached");
+        let swr = [world.stored(&[], 200, &[("cache-control", "max-age=1, stale-while-revalidate=9")])];
+        assert_eq!(word(&world.plan(&only, &swr, 2)), "unsatisfiable expired");
+    }
+
+    #[test]
+    fn a_fresh_immutable_response_outlives_a_reload_but_not_no_cache() {
+        let immutable = [("cache-control", "max-age=10, immutable"), ("etag", "\"a\"")];
+        check("max-age=0", &immutable, 5, "serve");
+        check("max-age=0", &immutable, 10, "revalidate request-max-age");
+        check("max-age=1", &immutable, 5, "revalidate request-max-age");
+        check("no-cache", &immutable, 5, "revalidate request-no-cache");
+        check("max-age=0, no-cache", &immutable, 5, "revalidate request-no-cache");
+    }
+
+    #[test]
+    fn forward_tells_a_request_from_staleness() {
+        let world = World::default();
+        let (long, short) = ([world.stored(&[], 200, LONG)], [world.stored(&[], 200, SHORT)]);
+        let forward = |plan: &Plan| match plan {
+            Plan::Revalidate { forward, .. } | Plan::Fetch { forward, .. } | Plan::Bypass { forward, .. } => {
+                *forward
+            }
+            other => panic!("{other:?}"),
+        };
+        let no_cache = [("cache-control", "no-cache")];
+        assert_eq!(forward(&world.plan(&no_cache, &long, 1)), Forward::Request);
+        assert_eq!(forward(&world.plan(&no_cache, &short, 9)), Forward::Stale);
+        assert_eq!(forward(&world.plan(&[], &short, 9)), Forward::Stale);
+        assert_eq!(forward(&world.plan(&[], &[], 9)), Forward::UriMiss);
+        assert_eq!(forward(&world.plan_method(&Method::POST, &[], &long, 1)), Forward::Method);
+        assert_eq!(forward(&world.plan(&[("upgrade", "x")], &long, 1)), Forward::Bypass);
+    }
+
+    #[test]
+    fn other_methods_content_upgrades_and_ruled_out_targets_go_straight_through() {
+        let world = World::default();
+        let stored = [world.stored(&[], 200, LONG)];
+        for method in ["POST", "PUT", "DELETE", "get", "Head", "OPTIONS", "M-SEARCH", "QUERY"] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let only = [("cache-control", "only-if-cached")];
+            assert_eq!(word(&world.plan_method(&method, &[], &stored, 0)), "bypass method", "{method}");
+            assert_eq!(word(&world.plan_method(&method, &only, &stored, 0)), "bypass method", "{method}");
+        }
+        assert_eq!(word(&world.plan(&[("upgrade", "websocket")], &stored, 0)), "bypass upgrade");
+        let headers = http::HeaderMap::new();
+        let facts = RequestFacts::of(&Method::GET, &headers, true);
+        assert_eq!(word(&plan(&facts, &stored, &world.terms(0))), "bypass request-content");
+        let ruled = World::ruled(Rule { cache: Some(false), ..Rule::default() });
+        assert_eq!(word(&ruled.plan(&[], &stored, 0)), "bypass rule");
+    }
+
+    #[test]
+    fn head_is_answered_from_a_stored_get_and_else_goes_on_as_head() {
+        let world = World::default();
+        let (long, short) = ([world.stored(&[], 200, LONG)], [world.stored(&[], 200, SHORT)]);
+        assert_eq!(word(&world.plan_method(&Method::HEAD, &[], &long, 1)), "serve");
+        for (stored, expected) in [(&short[..], "fetch expired"), (&[], "fetch")] {
+            let found = world.plan_method(&Method::HEAD, &[], stored, 3);
+            assert_eq!(word(&found), expected);
+            assert!(matches!(found, Plan::Fetch { store: false, .. }));
+        }
+    }
+
+    #[test]
+    fn a_marked_response_is_validated_however_fresh() {
+        struct Marked(StoredHead);
+        impl Candidate for Marked {
+            fn head(&self) -> &StoredHead {
+                &self.0
+            }
+            fn marked_stale(&self) -> bool {
+                true
+            }
+            fn length(&self) -> u64 {
+                0
+            }
+        }
+        let world = World::default();
+        let fields = [LONG[0], LONG[1], ("etag", "\"a\"")];
+        let marked = [Marked(world.stored(&[], 200, &fields))];
+        let headers = crate::policy::testing::headers(&[("cache-control", "max-stale")]);
+        let facts = RequestFacts::of(&Method::GET, &headers, false);
+        assert_eq!(word(&plan(&facts, &marked, &world.terms(0))), "revalidate marked-stale");
+        assert_ne!(HeadEffect::None, HeadEffect::MarkStale);
+    }
+
+    #[test]
+    fn the_tags_of_other_variants_are_offered_on_a_mismatch() {
+        let world = World::default();
+        let variant = |foo, etag| {
+            world.stored(
+                &[("foo", foo)],
+                200,
+                &[("vary", "foo"), ("etag", etag), ("cache-control", "max-age=9")],
+            )
+        };
+        let stored = [variant("1", "\"a\""), variant("2", "W/\"b\"")];
+        let offered = |request: &[(&str, &str)]| match world.plan(request, &stored, 1) {
+            Plan::Fetch {
+                etags,
+                forward: Forward::VaryMiss,
+                reason: Some(Reason::VaryMismatch),
+                store: true,
+            } => etags.map(|value| value.to_str().unwrap().to_owned()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(offered(&[("foo", "3")]).as_deref(), Some("\"a\", W/\"b\""));
+        assert_eq!(offered(&[("foo", "3"), ("if-none-match", "\"c\"")]), None);
+        assert_eq!(offered(&[("foo", "3"), ("range", "bytes=0-1")]), None);
+    }
+
+    #[test]
+    fn what_only_a_rule_made_fresh_says_so() {
+        let wanted = Override { min: Some(60_000), ..Override::default() };
+        let world = World::ruled(Rule { freshness: vec![wanted], ..Rule::default() });
+        let stored = [world.stored(&[], 200, SHORT)];
+        assert_eq!(word(&world.plan(&[], &stored, 9)), "serve freshness-override");
+        let wanted = Override { force: Some(60_000), ..Override::default() };
+        let world = World::ruled(Rule { freshness: vec![wanted], ..Rule::default() });
+        let stored = [world.stored(&[], 200, &[("cache-control", "no-cache")])];
+        assert_eq!(word(&world.plan(&[], &stored, 9)), "serve freshness-override");
+        // Once the rule is gone, the origin's word counts again.
+        assert_eq!(word(&World::default().plan(&[], &stored, 9)), "revalidate no-cache");
+    }
+
+    #[test]
+    fn authorization_and_cookie_in_the_request_do_not_hinder_reuse() {
+        let world = World::default();
+        let stored = [world.stored(&[], 200, LONG)];
+        assert_eq!(word(&world.plan(&[("authorization", "FOO"), ("cookie", "a=b")], &stored, 1)), "serve");
     }
 }

@@ -74,7 +74,8 @@ impl Selecting {
 
 impl Selector {
     fn of(name: HeaderName, request: &HeaderMap, options: &Options) -> Self {
-        let normal = vary::normal(request, &name, options.normalize_accept_language).map(Vec::into_boxed_slice);
+        let normal =
+            vary::normal(request, &name, options.normalize_accept_language).map(Vec::into_boxed_slice);
         let sent = only_line(request, &name).filter(|sent| Some(*sent) != normal.as_deref()).map(Box::from);
         Self { name, normal, sent }
     }
@@ -108,4 +109,167 @@ fn is_preferred(response: &Fields, request: &HeaderMap) -> bool {
     let (Some(language), None) = (languages.next(), languages.next()) else { return false };
     let lines = request.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes);
     vary::preferred_language(lines).is_some_and(|preferred| preferred.eq_ignore_ascii_case(language))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::testing::{World, headers, word};
+    use crate::policy::{Reason, Verdict};
+
+    const FRESH: (&str, &str) = ("cache-control", "max-age=5000");
+
+    /// Whether a response with these fields, stored for the first request, answers the second.
+    #[track_caller]
+    fn check(vary: &[(&str, &str)], stored_for: &[(&str, &str)], asked_with: &[(&str, &str)], answers: bool) {
+        let world = World::default();
+        let mut response = vary.to_vec();
+        response.push(FRESH);
+        let head = world.stored(stored_for, 200, &response);
+        let expected = if answers { "serve" } else { "fetch vary-mismatch" };
+        assert_eq!(
+            word(&world.plan(asked_with, &[head], 1)),
+            expected,
+            "{vary:?} {stored_for:?} {asked_with:?}"
+        );
+    }
+
+    #[test]
+    fn a_star_anywhere_is_never_stored() {
+        for lines in [
+            &[("vary", "*")][..],
+            &[("vary", "*, *")],
+            &[("vary", "*"), ("vary", "*")],
+            &[("vary", ", *")],
+            &[("vary", ""), ("vary", "*")],
+            &[("VARY", "*, Foo")],
+            &[("vary", "Foo, *")],
+        ] {
+            let mut response = lines.to_vec();
+            response.push(FRESH);
+            let found = World::default().judge(&[("foo", "1")], 200, &response);
+            assert_eq!(found, Verdict::PassThrough(Reason::VaryStar), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_named_fields_must_match_and_no_others() {
+        let vary = [("vary", "Foo")];
+        check(&vary, &[("foo", "1")], &[("foo", "1")], true);
+        check(&vary, &[("foo", "1")], &[("foo", "2")], false);
+        check(&vary, &[("foo", "1"), ("other", "2")], &[("foo", "1"), ("other", "3")], true);
+        let three = [("vary", "Foo, Bar"), ("vary", "BAZ")];
+        let stored = [("foo", "1"), ("bar", "abc"), ("baz", "789")];
+        check(&three, &stored, &[("baz", "789"), ("foo", "1"), ("bar", "abc")], true);
+        check(&three, &stored, &[("foo", "1"), ("baz", "789"), ("bar", "abcde")], false);
+        check(&three, &stored, &[("foo", "1"), ("bar", "abc")], false);
+    }
+
+    #[test]
+    fn absent_matches_absent_only() {
+        let vary = [("vary", "Foo")];
+        check(&vary, &[], &[], true);
+        check(&vary, &[], &[("foo", "1")], false);
+        check(&vary, &[("foo", "1")], &[], false);
+        check(&vary, &[("foo", "")], &[], false);
+        check(&vary, &[], &[("foo", "")], false);
+        check(&vary, &[("foo", "")], &[("foo", "")], true);
+    }
+
+    #[test]
+    fn values_are_normalised_before_they_are_compared() {
+        let vary = [("vary", "Foo")];
+        check(&vary, &[("foo", "1, 2")], &[("foo", "1"), ("foo", "2")], true);
+        check(&vary, &[("foo", "1,2")], &[("foo", " 1, 2 ")], true);
+        check(&vary, &[("foo", "1,2")], &[("foo", "2,1")], false);
+        check(&vary, &[("foo", "a")], &[("foo", "A")], false);
+        check(&vary, &[("foo", "\"a,b\"")], &[("foo", "\"a, b\"")], false);
+    }
+
+    #[test]
+    fn accept_language_is_compared_without_case_and_order() {
+        let vary = [("vary", "Accept-Language")];
+        let stored = [("accept-language", "en, de")];
+        check(&vary, &stored, &[("accept-language", "de, en")], true);
+        check(&vary, &stored, &[("accept-language", "eN, De")], true);
+        check(&vary, &stored, &[("accept-language", " en ,   de")], true);
+        check(&vary, &stored, &[("accept-language", "en")], false);
+    }
+
+    #[test]
+    fn the_order_of_accept_language_counts_when_the_key_says_so() {
+        let mut world = World::default();
+        world.options.normalize_accept_language = false;
+        let stored = [("accept-language", "en, de")];
+        let response = [("vary", "Accept-Language"), FRESH, ("content-language", "de")];
+        let head = || vec![world.stored(&stored, 200, &response)];
+        assert_eq!(word(&world.plan(&[("accept-language", "EN,DE")], &head(), 1)), "serve");
+        assert_eq!(word(&world.plan(&[("accept-language", "de, en")], &head(), 1)), "fetch vary-mismatch");
+        assert_eq!(word(&world.plan(&[("accept-language", "de")], &head(), 1)), "fetch vary-mismatch");
+    }
+
+    #[test]
+    fn a_response_in_the_only_preferred_language_matches() {
+        let vary = [("vary", "Accept-Language, Foo"), ("content-language", "de")];
+        let stored = [("accept-language", "en, de")];
+        check(&vary, &stored, &[("accept-language", "fr;q=0.5, de;q=1.0")], true);
+        check(&vary, &stored, &[("accept-language", "fr;q=0.5, DE")], true);
+        check(&vary, &stored, &[("accept-language", "fr, de")], false);
+        check(&vary, &stored, &[("accept-language", "fr")], false);
+        check(&vary, &stored, &[("accept-language", "de"), ("foo", "1")], false);
+        check(&[vary[0], ("content-language", "de, en")], &stored, &[("accept-language", "de")], false);
+    }
+
+    #[test]
+    fn accept_encoding_is_compared_as_a_set_of_codings() {
+        let vary = [("vary", "Accept-Encoding")];
+        let stored = [("accept-encoding", "gzip, deflate, br")];
+        check(&vary, &stored, &[("accept-encoding", "br;q=0.9,gzip , deflate")], true);
+        check(&vary, &stored, &[("accept-encoding", "gzip, deflate")], false);
+        check(&vary, &stored, &[("accept-encoding", "gzip, deflate, br;q=0")], false);
+        check(&vary, &stored, &[], false);
+        check(&vary, &[("accept-encoding", "gzip, foo")], &[("accept-encoding", "gzip")], false);
+        check(&vary, &[("accept-encoding", "gzip, foo")], &[("accept-encoding", "gzip,foo")], true);
+    }
+
+    #[test]
+    fn several_variants_of_a_key_answer_each_its_own_request() {
+        let world = World::default();
+        let response = [("vary", "Foo"), FRESH];
+        let variants =
+            [world.stored(&[("foo", "1")], 200, &response), world.stored(&[("foo", "2")], 200, &response)];
+        for (value, expected) in [("1", Some(0)), ("2", Some(1)), ("3", None)] {
+            let found = world.plan(&[("foo", value)], &variants, 1);
+            let index = match found {
+                crate::policy::Plan::Serve { index, .. } => Some(index),
+                _ => None,
+            };
+            assert_eq!(index, expected, "{value}");
+        }
+        assert_ne!(variants[0].selecting, variants[1].selecting);
+    }
+
+    #[test]
+    fn the_order_of_names_makes_no_other_variant() {
+        let world = World::default();
+        let request = [("a", "1"), ("b", "2")];
+        let one = world.stored(&request, 200, &[("vary", "a, b"), FRESH]);
+        let other = world.stored(&request, 200, &[("vary", "B"), ("vary", "A"), FRESH]);
+        assert_eq!(one.selecting, other.selecting);
+        let spelled = world.stored(&[("a", " 1 "), ("b", "2")], 200, &[("vary", "a, b"), FRESH]);
+        assert_eq!(one.selecting, spelled.selecting);
+        assert!(one.selecting.weight() > 0);
+    }
+
+    #[test]
+    fn of_several_matching_the_most_recent_by_date_answers() {
+        let world = World::default();
+        let older = world.stored(&[("a", "1")], 200, &[("date", "@-9"), ("vary", "a"), FRESH]);
+        let newer = world.stored(&[("a", "1")], 200, &[("date", "@-5"), FRESH]);
+        for candidates in [[older.clone(), newer.clone()], [newer.clone(), older]] {
+            let facts_headers = headers(&[("a", "1")]);
+            let facts = crate::policy::RequestFacts::of(&http::Method::GET, &facts_headers, false);
+            let index = crate::policy::selected(&facts, &candidates, &world.terms(0)).unwrap();
+            assert_eq!(candidates[index], newer);
+        }
+    }
 }

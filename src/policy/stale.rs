@@ -101,7 +101,150 @@ fn allowed_on_error(
 fn too_old_for(facts: &RequestFacts<'_>, freshness: &Freshness) -> bool {
     let directives = &facts.cache_control;
     let may_be_stale = directives.max_stale.is_some();
-    let too_old = directives.max_age.is_some_and(|seconds| freshness.current_age > seconds.saturating_mul(1000));
+    let too_old =
+        directives.max_age.is_some_and(|seconds| freshness.current_age > seconds.saturating_mul(1000));
     let unwilling = directives.max_age.is_some() && !freshness.fresh() && !may_be_stale;
     too_old || unwilling || directives.min_fresh.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::rules::Rule;
+    use crate::policy::testing::{World, headers, word};
+    use crate::policy::{Asked, Verdict};
+
+    const REASON: Option<Reason> = Some(Reason::StaleIfError);
+
+    /// Whether a response with this Cache-Control answers when the connection fails, so many seconds after it
+    /// was stored.
+    #[track_caller]
+    fn on_failure(world: &World, request: &[(&str, &str)], cache_control: &str, seconds: i64) -> bool {
+        let head =
+            world.stored(&[], 200, &[("cache-control", cache_control), ("etag", "\"a\""), ("date", "@0")]);
+        let headers = headers(request);
+        let facts = RequestFacts::of(&http::Method::GET, &headers, false);
+        let found = stale_on_failure(&facts, &head, &world.terms(seconds));
+        assert!(found.is_none() || found == REASON);
+        found.is_some()
+    }
+
+    #[test]
+    fn a_failed_connection_is_bridged_for_the_configured_bound() {
+        let world = World::default();
+        assert!(on_failure(&world, &[], "max-age=2", 3));
+        assert!(on_failure(&world, &[], "max-age=2", 3602));
+        assert!(!on_failure(&world, &[], "max-age=2", 3603));
+        assert!(on_failure(&world, &[], "max-age=2, stale-if-error=60", 62));
+        assert!(!on_failure(&world, &[], "max-age=2, stale-if-error=60", 63));
+        assert!(!on_failure(&world, &[], "max-age=2, stale-if-error=0", 3));
+        assert!(!on_failure(&world, &[], "max-age=2, stale-if-error=x", 3));
+        assert!(!on_failure(&world, &[("cache-control", "stale-if-error=1")], "max-age=2", 4));
+        assert!(on_failure(&world, &[("cache-control", "stale-if-error=9000")], "max-age=2", 9000));
+        let ruled = World::ruled(Rule { stale_if_error: Some(5_000), ..Rule::default() });
+        assert!(on_failure(&ruled, &[], "max-age=2", 7));
+        assert!(!on_failure(&ruled, &[], "max-age=2", 8));
+    }
+
+    #[test]
+    fn never_with_must_revalidate_proxy_revalidate_s_maxage_or_no_cache() {
+        let world = World::ruled(Rule { stale_if_error: Some(i64::MAX), ..Rule::default() });
+        for forbids in ["must-revalidate", "proxy-revalidate", "s-maxage=2", "no-cache"] {
+            for also in ["", ", stale-if-error=600, stale-while-revalidate=600"] {
+                let cache_control = format!("max-age=2, {forbids}{also}");
+                assert!(!on_failure(&world, &[], &cache_control, 3), "{cache_control}");
+                let fields = [("cache-control", cache_control.as_str()), ("etag", "\"a\"")];
+                let head = world.stored(&[], 200, &fields);
+                assert!(forbids_stale(&head));
+                let request = [("cache-control", "max-stale")];
+                let expected =
+                    if forbids == "no-cache" { "revalidate no-cache" } else { "revalidate expired" };
+                assert_eq!(
+                    word(&world.plan(&request, std::slice::from_ref(&head), 3)),
+                    expected,
+                    "{cache_control}"
+                );
+                assert_eq!(
+                    word(&world.plan(&[], std::slice::from_ref(&head), 3)),
+                    expected,
+                    "{cache_control}"
+                );
+                let found = world.judge_asked(&[], Asked::Validation(&head), 3, 503, &[]);
+                assert!(matches!(found, Verdict::PassThrough(_)), "{cache_control}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_wants_it_validated_or_young_gets_nothing_stale() {
+        let world = World::default();
+        for request in ["no-cache", "max-age=0", "max-age=2", "min-fresh=1"] {
+            assert!(!on_failure(&world, &[("cache-control", request)], "max-age=2", 3), "{request}");
+        }
+        assert!(!on_failure(&world, &[("pragma", "no-cache")], "max-age=2", 3));
+        // "regardless of other freshness information"
+        assert!(on_failure(&world, &[("cache-control", "max-age=0")], "max-age=2, stale-if-error=60", 3));
+        assert!(!on_failure(&world, &[("cache-control", "no-cache")], "max-age=2, stale-if-error=60", 3));
+        assert!(on_failure(&world, &[("cache-control", "max-age=9, max-stale=9")], "max-age=2", 3));
+    }
+
+    #[test]
+    fn a_server_error_is_bridged_by_a_directive_or_a_rule_alone() {
+        let (world, ruled) =
+            (World::default(), World::ruled(Rule { stale_if_error: Some(60_000), ..Rule::default() }));
+        let head =
+            |cache_control| world.stored(&[], 200, &[("cache-control", cache_control), ("date", "@0")]);
+        let (plain, willing) = (head("max-age=2"), head("max-age=2, stale-if-error=60"));
+        for status in [500, 502, 503, 504] {
+            let ask = |world: &World, stored, seconds| {
+                world.judge_asked(&[], Asked::Validation(stored), seconds, status, &[])
+            };
+            assert_eq!(ask(&world, &willing, 3), Verdict::ServeStale(Reason::StaleIfError), "{status}");
+            assert_eq!(ask(&ruled, &plain, 3), Verdict::ServeStale(Reason::StaleIfError), "{status}");
+            assert!(matches!(ask(&world, &plain, 3), Verdict::PassThrough(_)), "{status}");
+            assert!(matches!(ask(&world, &willing, 63), Verdict::PassThrough(_)), "{status}");
+        }
+        for status in [200, 401, 403, 404, 501, 505] {
+            let found = world.judge_asked(&[], Asked::Validation(&willing), 3, status, &[]);
+            assert!(!matches!(found, Verdict::ServeStale(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn stale_while_revalidate_serves_within_its_window_only() {
+        let world = World::default();
+        let head = |cache_control| {
+            vec![world.stored(&[], 200, &[("cache-control", cache_control), ("etag", "\"a\"")])]
+        };
+        let swr = head("max-age=1, stale-while-revalidate=4");
+        for (seconds, expected) in [(0, "serve"), (1, "refresh"), (4, "refresh"), (5, "revalidate expired")] {
+            assert_eq!(word(&world.plan(&[], &swr, seconds)), expected, "{seconds}");
+        }
+        assert_eq!(word(&world.plan(&[("cache-control", "max-age=9")], &swr, 2)), "revalidate expired");
+        assert_eq!(
+            word(&world.plan(&[("cache-control", "no-cache")], &swr, 2)),
+            "revalidate request-no-cache"
+        );
+        let ruled = World::ruled(Rule { stale_while_revalidate: Some(5_000), ..Rule::default() });
+        assert_eq!(word(&ruled.plan(&[], &head("max-age=1"), 3)), "refresh");
+        assert_eq!(
+            word(&ruled.plan(&[], &head("max-age=1, stale-while-revalidate=1"), 3)),
+            "revalidate expired"
+        );
+    }
+
+    #[test]
+    fn a_key_may_let_s_maxage_go_with_stale_while_revalidate() {
+        let mut world = World::default();
+        let head = [world.stored(&[], 200, &[("cache-control", "s-maxage=1, stale-while-revalidate=9")])];
+        assert_eq!(word(&world.plan(&[], &head, 2)), "revalidate expired");
+        world.options.s_maxage_allows_stale_while_revalidate = true;
+        assert_eq!(word(&world.plan(&[], &head, 2)), "refresh");
+        let must = [world.stored(
+            &[],
+            200,
+            &[("cache-control", "s-maxage=1, stale-while-revalidate=9, must-revalidate")],
+        )];
+        assert_eq!(word(&world.plan(&[], &must, 2)), "revalidate expired");
+    }
 }

@@ -249,7 +249,8 @@ fn with_date(reply: &Reply<'_>, keep: impl Fn(&HeaderName) -> bool) -> Fields {
     let received = received_date(reply.headers, reply.response_time);
     Fields::collect(|| {
         let kept = reply.headers.iter().filter(|(name, _)| keep(name));
-        kept.chain(received.iter().map(|value| (&header::DATE, value))).map(|(name, value)| (name, value.as_bytes()))
+        kept.chain(received.iter().map(|value| (&header::DATE, value)))
+            .map(|(name, value)| (name, value.as_bytes()))
     })
 }
 

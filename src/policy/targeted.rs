@@ -90,3 +90,115 @@ fn names(item: &BareItem) -> Option<&[u8]> {
         | BareItem::DisplayString(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::testing::{World, word};
+    use crate::policy::{LifetimeSource, Verdict, freshness};
+
+    fn world() -> World {
+        let mut world = World::default();
+        world.options.targeted_fields = vec![http::header::CDN_CACHE_CONTROL];
+        world
+    }
+
+    /// Whether such a response is stored and answers three seconds later.
+    #[track_caller]
+    fn check(fields: &[(&str, &str)], reused: bool) {
+        check_in(&world(), fields, reused);
+    }
+
+    #[track_caller]
+    fn check_in(world: &World, fields: &[(&str, &str)], reused: bool) {
+        let found = match world.judge(&[], 200, fields) {
+            Verdict::Store(head) => word(&world.plan(&[], &[*head], 3)) == "serve",
+            _ => false,
+        };
+        assert_eq!(found, reused, "{fields:?}");
+    }
+
+    #[test]
+    fn a_targeted_field_replaces_cache_control_and_expires() {
+        let cdn = |value| ("cdn-cache-control", value);
+        let (fresh, soon) = (("cache-control", "max-age=10000"), ("cache-control", "max-age=1"));
+        let expires = ("expires", "@10000");
+        check(&[cdn("max-age=3600")], true);
+        check(&[cdn("max-age=3600"), soon], true);
+        check(&[cdn("max-age=3600"), ("expires", "@-10000"), ("date", "@0")], true);
+        check(&[cdn("max-age=3600"), ("expires", "0"), ("date", "@0")], true);
+        check(&[cdn("max-age=1"), fresh], false);
+        check(&[cdn("max-age=0"), expires, ("date", "@0")], false);
+        check(&[cdn("private"), fresh, expires], false);
+        check(&[cdn("no-cache"), fresh, expires], false);
+        check(&[cdn("no-store"), fresh, expires], false);
+        check(&[cdn("max-age=10000"), ("cache-control", "no-store")], true);
+        check(&[cdn("max-age=3600"), ("age", "7200"), ("date", "@0")], false);
+        check(&[cdn("foobar, max-age=3600")], true);
+        check(&[cdn("max-age=3600;x=y")], true);
+        check(&[cdn("max-age=9"), cdn("max-age=3600")], true);
+        check(&[cdn("foo"), fresh], false);
+    }
+
+    #[test]
+    fn integers_have_up_to_fifteen_digits_and_saturate() {
+        for (value, reused) in [
+            ("max-age=2147483648", true),
+            ("max-age=99999999999", true),
+            ("max-age=999999999999999", true),
+            ("max-age=9999999999999999", false),
+            ("max-age=-5", false),
+        ] {
+            check(&[("cdn-cache-control", value)], reused);
+        }
+    }
+
+    #[test]
+    fn a_malformed_or_empty_field_is_ignored() {
+        let soon = ("cache-control", "max-age=1");
+        let fresh = ("cache-control", "max-age=3600");
+        for malformed in
+            ["max-age =100", "max-age= 100", "max-age=100, &&&&&", "MaX-aGe=3600", "", "max-age=100,"]
+        {
+            check(&[("cdn-cache-control", malformed), soon], false);
+            check(&[("cdn-cache-control", malformed), fresh], true);
+        }
+        check(&[("cdn-cache-control", "max-age=10000, &&&&&"), ("cache-control", "no-store")], false);
+    }
+
+    #[test]
+    fn members_of_a_wrong_type_are_ignored_in_a_field_that_still_counts() {
+        for wrong in ["max-age=\"10000\"", "max-age=10.5", "max-age=(1 2)", "max-age"] {
+            check(&[("cdn-cache-control", wrong), ("cache-control", "max-age=3600")], false);
+        }
+        check(&[("cdn-cache-control", "max-age=3600, no-store=?0, private=5")], true);
+        check(&[("cdn-cache-control", "max-age=3600, private=\"x\"")], false);
+    }
+
+    #[test]
+    fn a_qualified_no_cache_names_fields() {
+        let fields = [("cdn-cache-control", "max-age=3600, no-cache=\"a, b\""), ("a", "1")];
+        let head = world().stored(&[], 200, &fields);
+        let freshness = freshness(&head, &world().terms(0));
+        assert_eq!(freshness.source, LifetimeSource::Targeted);
+        let served = crate::policy::served_fields(&head, &freshness, false);
+        assert!(!served.contains_key("a"));
+        assert!(served.contains_key("cdn-cache-control"), "the field is forwarded");
+    }
+
+    #[test]
+    fn it_means_nothing_when_it_is_not_configured() {
+        let none = World::default();
+        check_in(&none, &[("cdn-cache-control", "max-age=3600")], false);
+        check_in(&none, &[("cdn-cache-control", "no-store"), ("cache-control", "max-age=3600")], true);
+    }
+
+    #[test]
+    fn the_first_configured_field_that_is_present_and_valid_counts() {
+        let mut world = world();
+        world.options.targeted_fields.insert(0, http::HeaderName::from_static("larder-cache-control"));
+        let cdn = ("cdn-cache-control", "max-age=1");
+        check_in(&world, &[("larder-cache-control", "max-age=3600"), cdn], true);
+        check_in(&world, &[("larder-cache-control", "&"), cdn], false);
+        check_in(&world, &[cdn], false);
+    }
+}

@@ -29,7 +29,10 @@ pub(crate) fn headers(lines: &[(&str, &str)]) -> HeaderMap {
             Some(seconds) => at(seconds.parse().unwrap()),
             None => (*value).to_owned(),
         };
-        map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        map.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+        );
     }
     map
 }
@@ -78,7 +81,12 @@ impl World {
 
     /// The head under which such a response is stored. Panics if it is not.
     #[track_caller]
-    pub(crate) fn stored(&self, request: &[(&str, &str)], status: u16, response: &[(&str, &str)]) -> StoredHead {
+    pub(crate) fn stored(
+        &self,
+        request: &[(&str, &str)],
+        status: u16,
+        response: &[(&str, &str)],
+    ) -> StoredHead {
         match self.judge(request, status, response) {
             Verdict::Store(head) => *head,
             other => panic!("not stored: {status} {response:?}: {other:?}"),
@@ -105,7 +113,8 @@ impl World {
 
 /// A well-framed reply received that many seconds after the start, sent for in the same moment.
 pub(crate) fn reply(seconds: i64, status: u16, headers: &HeaderMap) -> Reply<'_> {
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length =
+        headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     Reply {
         status: StatusCode::from_u16(status).unwrap(),
         headers,
@@ -119,7 +128,9 @@ pub(crate) fn reply(seconds: i64, status: u16, headers: &HeaderMap) -> Reply<'_>
 
 /// One word for a plan: with its reason, where it has one.
 pub(crate) fn word(plan: &Plan) -> String {
-    let reason = |reason: &Option<super::Reason>| reason.map_or(String::new(), |reason| format!(" {}", reason.token()));
+    let reason = |reason: &Option<super::Reason>| {
+        reason.map_or(String::new(), |reason| format!(" {}", reason.token()))
+    };
     match plan {
         Plan::Bypass { reason, .. } => format!("bypass {}", reason.token()),
         Plan::Fetch { reason: why, .. } => format!("fetch{}", reason(why)),

@@ -24,7 +24,9 @@ pub fn has_validator(head: &StoredHead) -> bool {
 /// "using the entity tag(s) and/or Last-Modified" as they were received. A range goes too, unless only a part
 /// is stored: the answer to it is made from the validated response. Without a validator nothing is asked.
 pub fn conditional(headers: &mut HeaderMap, stored: &StoredHead) {
-    for name in [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE] {
+    for name in
+        [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE]
+    {
         headers.remove(name);
     }
     if stored.is_complete() {
@@ -72,13 +74,13 @@ pub fn verdict(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, te
         (StatusCode::NOT_MODIFIED, asked) => not_modified(facts, asked, reply, terms),
         (StatusCode::PARTIAL_CONTENT, asked) => part(facts, asked, reply, terms),
         // The rest can't be had; the whole perhaps can.
-        (StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED, Asked::Rest(_)) => Verdict::Refetch,
-        (status, Asked::Validation(stored)) => {
-            match stale::stale_on_status(facts, stored, status, terms) {
-                Some(reason) => Verdict::ServeStale(reason),
-                None => full(facts, reply, terms),
-            }
+        (StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED, Asked::Rest(_)) => {
+            Verdict::Refetch
         }
+        (status, Asked::Validation(stored)) => match stale::stale_on_status(facts, stored, status, terms) {
+            Some(reason) => Verdict::ServeStale(reason),
+            None => full(facts, reply, terms),
+        },
         (_, Asked::Plain | Asked::Variants | Asked::Rest(_)) => full(facts, reply, terms),
     }
 }
@@ -135,11 +137,164 @@ fn part(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &T
     let judged = storable::head_to_store(facts, reply, terms);
     match (asked, judged) {
         (Asked::Rest(stored), Ok(head)) => {
-            let completes = partial::combine(stored, &head, terms).is_some_and(|both| both.head.is_complete());
+            let completes =
+                partial::combine(stored, &head, terms).is_some_and(|both| both.head.is_complete());
             if completes { Verdict::Combine(head) } else { Verdict::Refetch }
         }
         (Asked::Rest(_), Err(_)) => Verdict::Refetch,
         (_, Ok(head)) => Verdict::Store(head),
         (_, Err(reason)) => Verdict::PassThrough(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::policy::testing::{World, headers};
+
+    const FRESH: (&str, &str) = ("cache-control", "max-age=2");
+
+    /// What of the client's fields goes out to validate such a stored response.
+    #[track_caller]
+    fn check(stored: &[(&str, &str)], status: u16, request: &[(&str, &str)], expected: &[(&str, &str)]) {
+        let mut fields = stored.to_vec();
+        fields.extend([("cache-control", "max-age=2"), ("vary", "abc")]);
+        let head = World::default().stored(&[], status, &fields);
+        let mut outgoing = headers(request);
+        conditional(&mut outgoing, &head);
+        assert_eq!(outgoing, headers(expected), "{stored:?} {status} {request:?}");
+    }
+
+    #[test]
+    fn validators_go_out_as_the_bytes_that_came() {
+        check(&[("etag", "\"a\"")], 200, &[], &[("if-none-match", "\"a\"")]);
+        check(&[("etag", "W/\"a\"")], 200, &[], &[("if-none-match", "W/\"a\"")]);
+        check(&[("etag", "abcdef")], 200, &[], &[("if-none-match", "abcdef")]);
+        let odd = "tue, 03 nov 2026 00:00:00 gmt";
+        check(&[("last-modified", odd)], 200, &[], &[("if-modified-since", odd)]);
+        check(
+            &[("etag", "\"a\""), ("last-modified", "@-9")],
+            200,
+            &[],
+            &[("if-none-match", "\"a\""), ("if-modified-since", "@-9")],
+        );
+        check(&[], 200, &[], &[]);
+    }
+
+    #[test]
+    fn the_clients_conditions_and_range_make_way_and_its_other_fields_stay() {
+        let conditions = [
+            ("if-none-match", "\"x\""),
+            ("if-modified-since", "@-9"),
+            ("if-match", "\"x\""),
+            ("if-unmodified-since", "@-9"),
+            ("range", "bytes=0-1"),
+            ("if-range", "\"x\""),
+        ];
+        let mut request = conditions.to_vec();
+        request.extend([("abc", "123"), ("authorization", "FOO"), ("cookie", "a=b")]);
+        let stay = [("abc", "123"), ("authorization", "FOO"), ("cookie", "a=b")];
+        check(&[], 200, &request, &stay);
+        let mut expected = stay.to_vec();
+        expected.push(("if-none-match", "\"a\""));
+        check(&[("etag", "\"a\"")], 200, &request, &expected);
+    }
+
+    #[test]
+    fn the_range_stays_when_only_a_part_is_stored() {
+        let world = World::default();
+        let range = ("range", "bytes=0-4");
+        let fields = [("content-range", "bytes 0-4/10"), ("etag", "\"a\""), FRESH];
+        let head = world.stored(&[range], 206, &fields);
+        let mut outgoing = headers(&[range]);
+        conditional(&mut outgoing, &head);
+        assert_eq!(outgoing, headers(&[range, ("if-none-match", "\"a\"")]));
+    }
+
+    #[test]
+    fn only_a_successful_response_is_validated() {
+        for status in [301, 404, 410, 500] {
+            check(&[("etag", "\"a\""), ("last-modified", "@-9")], status, &[("if-none-match", "\"x\"")], &[]);
+        }
+    }
+
+    #[test]
+    fn a_304_or_206_that_nothing_asked_for_reaches_nobody() {
+        let world = World::default();
+        assert_eq!(world.judge(&[], 304, &[("etag", "\"a\"")]), Verdict::Refuse(Reason::Unasked));
+        let part = [("content-range", "bytes 0-4/10"), FRESH];
+        assert_eq!(world.judge(&[], 206, &part), Verdict::Refuse(Reason::Unasked));
+        let whole = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
+        let found = world.judge_asked(&[("range", "bytes=0-4")], Asked::Validation(&whole), 3, 206, &part);
+        assert_eq!(found, Verdict::Refuse(Reason::Unasked));
+        let asked = [("if-modified-since", "@0")];
+        assert_eq!(world.judge(&asked, 304, &[]), Verdict::PassThrough(Reason::NotModified));
+    }
+
+    #[test]
+    fn a_304_for_something_else_is_asked_again_without_conditions() {
+        let world = World::default();
+        let tagged = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
+        let dated = world.stored(&[], 200, &[FRESH, ("last-modified", "@-9")]);
+        let bare = world.stored(&[], 200, &[FRESH]);
+        for (stored, fields, freshens) in [
+            (&tagged, &[("etag", "\"a\"")][..], true),
+            (&tagged, &[("etag", "W/\"a\"")], true),
+            (&tagged, &[], true),
+            (&tagged, &[("etag", "\"b\"")], false),
+            (&tagged, &[("etag", "W/\"b\"")], false),
+            (&dated, &[], true),
+            (&dated, &[("last-modified", "@-9")], true),
+            (&dated, &[("last-modified", "@-5")], false),
+            (&dated, &[("etag", "\"b\"")], false),
+            (&dated, &[("etag", "\"b\""), ("last-modified", "@-9")], true),
+            (&bare, &[], false),
+        ] {
+            let found = world.judge_asked(&[], Asked::Validation(stored), 3, 304, fields);
+            if freshens {
+                assert!(matches!(found, Verdict::Freshen { .. }), "{stored:?} {fields:?} {found:?}");
+            } else {
+                assert_eq!(found, Verdict::Refetch, "{stored:?} {fields:?}");
+            }
+        }
+        assert_eq!(world.judge_asked(&[], Asked::Variants, 3, 304, &[]), Verdict::Refetch);
+    }
+
+    #[test]
+    fn a_304_on_a_mismatch_of_vary_names_one_of_the_variants() {
+        let world = World::default();
+        let variant =
+            |foo, etag| world.stored(&[("foo", foo)], 200, &[("vary", "foo"), ("etag", etag), FRESH]);
+        let variants = [variant("1", "\"a\""), variant("2", "\"b\"")];
+        let named = |lines| variant_by_etag(&variants, &headers(lines));
+        assert_eq!(named(&[("etag", "\"b\"")]), Some(1));
+        assert_eq!(named(&[("etag", "W/\"b\"")]), Some(1));
+        assert_eq!(named(&[("etag", "\"c\"")]), None);
+        assert_eq!(named(&[]), None);
+        assert_eq!(variant_by_etag(&variants[..1], &headers(&[])), Some(0));
+        let found =
+            world.judge_asked(&[("foo", "3")], Asked::Validation(&variants[1]), 3, 304, &[("etag", "\"b\"")]);
+        let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
+        assert_ne!(
+            head.selecting, variants[1].selecting,
+            "it answers the new request, as a variant of its own"
+        );
+    }
+
+    #[test]
+    fn another_answer_to_a_validation_is_judged_by_itself() {
+        let world = World::default();
+        let stored = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
+        let ask = |status, fields: &[(&str, &str)]| {
+            world.judge_asked(&[], Asked::Validation(&stored), 3, status, fields)
+        };
+        assert!(matches!(ask(200, &[FRESH, ("etag", "\"b\"")]), Verdict::Store(_)));
+        assert_eq!(ask(200, &[("cache-control", "no-store")]), Verdict::PassThrough(Reason::NoStore));
+        assert_eq!(ask(403, &[]), Verdict::PassThrough(Reason::Status));
+        assert!(matches!(ask(404, &[FRESH]), Verdict::Store(_)));
+        let facts_headers = headers(&[]);
+        assert_eq!(RequestFacts::of(&Method::GET, &facts_headers, false).kind, MethodKind::Get);
     }
 }

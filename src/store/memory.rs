@@ -149,7 +149,7 @@ impl Memory {
         if let Some(newcomers) = &self.newcomers {
             // Something on its way from the newcomers to the rest lies in neither. While it is, moka holds
             // the key's lock, which an insertion waits for, but not the invalidation of what is not there.
-            newcomers.insert(key.clone(), Arc::new(Slot::EMPTY));
+            newcomers.insert(key.clone(), Arc::new(Slot::empty()));
             newcomers.invalidate(key);
         }
         self.rest.invalidate(key);
@@ -165,10 +165,18 @@ impl Memory {
 
     /// Removes what is too much, now.
     pub(super) fn settle(&self) {
-        if let Some(newcomers) = &self.newcomers {
-            newcomers.run_pending_tasks();
+        // moka does some hundreds at a time: a large body may have to push out thousands of small ones.
+        loop {
+            let before = self.held().bytes;
+            if let Some(newcomers) = &self.newcomers {
+                newcomers.run_pending_tasks();
+            }
+            self.rest.run_pending_tasks();
+            let after = self.held().bytes;
+            if after <= self.capacity || after >= before {
+                break;
+            }
         }
-        self.rest.run_pending_tasks();
     }
 
     pub(super) fn held(&self) -> Held {
@@ -181,7 +189,9 @@ impl Memory {
 }
 
 impl Slot {
-    const EMPTY: Self = Self { candidates: Mutex::new(None), responses: 0, weight: 0 };
+    fn empty() -> Self {
+        Self { candidates: Mutex::new(None), responses: 0, weight: 0 }
+    }
 }
 
 fn slots(

@@ -89,7 +89,8 @@ impl Caches {
     fn request(&self, key: u64, size: u64) -> bool {
         let rest = self.large.as_ref().filter(|_| size > LARGE).unwrap_or(&self.rest);
         // The rest first: it counts how often what is not there (yet) was asked for.
-        if rest.get(&key).is_some() || self.newcomers.as_ref().is_some_and(|cache| cache.get(&key).is_some()) {
+        if rest.get(&key).is_some() || self.newcomers.as_ref().is_some_and(|cache| cache.get(&key).is_some())
+        {
             return true;
         }
         // As the store does when it is full: what is too much goes now.
@@ -196,13 +197,12 @@ fn ci_downloads(caches: &Caches, load: f64) -> Ratio {
     }
     let mut ratio = Ratio::default();
     for job in 0..60 {
-        for at in 0..packages.len() {
+        for (key, size) in &mut packages {
             // A release: one of a hundred packages is new in each job.
             if random.random_ratio(1, 100) {
-                let (key, _) = package(&mut random);
-                packages[at].0 = key;
+                *key = package(&mut random).0;
             }
-            let (key, size) = packages[at];
+            let (key, size) = (*key, *size);
             let hit = caches.request(key, size);
             if job >= 10 {
                 ratio.count(hit, size);
@@ -215,8 +215,7 @@ fn ci_downloads(caches: &Caches, load: f64) -> Ratio {
 fn main() {
     let columns = ["hot set", "again", "small", "large", "CI 0.6", "CI 0.9", "CI 1.5"];
     print!("{:32}", "hits, %");
-    columns.iter().for_each(|column| print!(" {column:>8}"));
-    println!();
+    println!("{}", columns.map(|column| format!(" {column:>8}")).concat());
     for policy in &POLICIES {
         let new = || Caches::new(policy);
         let (set, again) = scan_and_hot_set(&new());

@@ -108,7 +108,7 @@ fn readers_share_the_bytes_that_were_written_and_copy_nothing() {
     let (mut writer, body) = shared(&OPTIONS, None, None);
     let (mut one, mut two) = (body.reader().unwrap(), body.reader().unwrap());
     writer.append(origin(0, 500));
-    let mut next = |reader: &mut Reader| {
+    let next = |reader: &mut Reader| {
         let mut cx = Context::from_waker(Waker::noop());
         match Pin::new(reader).poll_frame(&mut cx) {
             Poll::Ready(Some(Ok(frame))) => frame.into_data().unwrap(),
@@ -178,8 +178,8 @@ fn a_writer_of_unknown_length_stays_so_far_before_its_fastest_reader() {
 
 #[test]
 fn a_body_that_passes_through_keeps_a_window_and_lets_nobody_join() {
-    let _timers = timers();
-    let _entered = _timers.enter();
+    let timers = timers();
+    let _entered = timers.enter();
     let budget = Budget::new(100_000);
     let (mut writer, body) = shared(&OPTIONS, None, budget.reserve(50_000));
     let mut one = Tasked::new(body.reader().unwrap());
@@ -371,8 +371,8 @@ proptest! {
         ending in prop_oneof![Just(Ending::Finish), Just(Ending::Fail), Just(Ending::Drop)],
         events in events(),
     ) {
-        let _timers = timers();
-        let _entered = _timers.enter();
+        let timers = timers();
+        let _entered = timers.enter();
         let total: usize = frames.iter().sum();
         let passes = passes_at < frames.len();
         let budget = Budget::new(1 << 20);
