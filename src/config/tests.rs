@@ -388,7 +388,7 @@ fn every_key_makes_a_difference() {
         ("proxy.forwarded_for", "\"keep\""),
         ("proxy.upgrades", "[]"),
         ("cache.memory", "\"9%\""),
-        ("cache.policy", "\"tiny-lfu\""),
+        ("cache.policy", "\"lru\""),
         ("cache.heuristic_fraction", "0.2"),
         ("cache.targeted_fields", "[\"a\"]"),
         ("cache.set_cookie", "\"rfc9111\""),

@@ -85,7 +85,7 @@ impl Default for Options {
 /// | LRU (`lru`) | 43.8 | 100 | 71.4 | 99.7 | 98.9 | 98.9 | 0.0 |
 /// | `TinyLFU` alone | 94.0 | 19.2 | 81.9 | 0.0 | 98.9 | 79.6 | 48.0 |
 /// | two segments by size, `TinyLFU` each | 63.9 | 20.7 | 68.4 | 99.7 | 59.1 | 41.6 | 25.7 |
-/// | a quarter for newcomers, then `TinyLFU` (`tinylfu`) | 92.3 | 100 | 75.4 | 61.0 | 98.9 | 59.1 | 40.6 |
+/// | a quarter for newcomers, then `TinyLFU` (`tiny-lfu`) | 92.3 | 100 | 75.4 | 61.0 | 98.9 | 59.1 | 40.6 |
 ///
 /// The last one is the default: it is the only one without a load that it fails at. LRU is better where all
 /// that is asked for nearly fits.

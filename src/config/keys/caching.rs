@@ -14,8 +14,9 @@ pub(super) const CACHE: &[Setting] = settings! {
     /// cgroup's limit, else the machine's memory).
     cache.memory: Memory = r#""25%""#, Restart => store.capacity;
 
-    /// Who goes first when the memory is full: "lru" or "tiny-lfu".
-    cache.policy: OneOf<Eviction> = r#""lru""#, Restart => store.policy;
+    /// Who goes first when the memory is full: what was used least recently ("lru"), or least often after
+    /// a time as a newcomer ("tiny-lfu", which a scan does not empty).
+    cache.policy: OneOf<Eviction> = r#""tiny-lfu""#, Restart => store.policy;
 
     /// The largest response that is stored. "auto": an eighth of the memory, at most 64MiB.
     cache.max_object: Auto<Size<1>> = r#""auto""#, Live => [max_object] store.max_object;
@@ -26,7 +27,7 @@ pub(super) const CACHE: &[Setting] = settings! {
     /// Stored responses for one URL, as Vary tells them apart.
     cache.variants: Count<1> = "64", Live => store.variants;
 
-    /// For a body of unknown length: bytes buffered ahead of its slowest reader.
+    /// For a body of unknown length: bytes buffered ahead of its fastest reader.
     cache.unknown_length_ahead: Size<65_536> = r#""16MiB""#, Live => body.unknown_length_ahead;
 
     /// How long a reader of a shared body that is not stored may be a whole buffer behind the others
