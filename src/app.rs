@@ -77,6 +77,7 @@ struct App {
     overrides: Overrides,
     /// Addresses of our own, refused as destinations.
     own: Vec<SocketAddr>,
+    /// Our name in Via where none is configured: the same for the life of the process.
     pseudonym: Arc<str>,
     ready: AtomicBool,
 }
@@ -93,7 +94,7 @@ impl App {
             .context("the way to origins can't be set up")?;
         let store = Store::new(&settings.store, &settings.body);
         let cache = Arc::new(Cache::new(store, upstream.clone(), clock.clone(), shutdown.clone()));
-        let pseudonym: Arc<str> = settings.proxy.via.clone().map_or_else(random_pseudonym, Arc::from);
+        let pseudonym = random_pseudonym();
         let proxy = Arc::new(Proxy::new(
             snapshot(&settings, &own, &pseudonym)?,
             Arc::clone(&cache),
@@ -169,7 +170,7 @@ impl App {
             .map_err(|denied| ControlError::Invalid(format!("{}: {}", denied.what, denied.allow)))?;
         let hop = cache::Hop {
             version: http::Version::HTTP_11,
-            pseudonym: Arc::clone(&self.pseudonym),
+            pseudonym: Arc::clone(&settings.pseudonym),
         };
         Ok(self.cache.explain(target, ask.headers, hop, &settings.access, &settings.cache).await)
     }
@@ -222,7 +223,7 @@ fn snapshot(
             policy: settings.policy.clone(),
             rules: Rules::new(settings.rules.clone())?,
         }),
-        pseudonym: Arc::clone(pseudonym),
+        pseudonym: settings.proxy.via.as_deref().map_or_else(|| Arc::clone(pseudonym), Arc::from),
         beyond_loopback: settings.server.listen.iter().any(|a| !a.ip().to_canonical().is_loopback()),
     })
 }
@@ -283,15 +284,14 @@ async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
     say(&format!("draining: {} running, at most {limit:?}; a second signal ends at once", app.shutdown.running()));
     app.ready.store(false, Ordering::Relaxed);
     app.shutdown.drain();
-    let finished = tokio::select! {
-        () = app.shutdown.finished() => true,
-        () = tokio::time::sleep(limit) => false,
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+    let code = tokio::select! {
+        () = app.shutdown.finished() => ExitCode::SUCCESS,
+        () = tokio::time::sleep(limit) => ExitCode::SUCCESS,
+        // Cut off by hand: not what a drain promises.
+        _ = terminate.recv() => ExitCode::FAILURE,
+        _ = interrupt.recv() => ExitCode::FAILURE,
     };
-    if !finished {
-        app.shutdown.abort();
-    }
+    app.shutdown.abort();
     // The last lines of the log; a reader that has left is not waited for.
     let log = Arc::clone(&app.telemetry);
     let _flushed_or_not = tokio::time::timeout(
@@ -299,7 +299,7 @@ async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
         tokio::task::spawn_blocking(move || log.log.flush()),
     )
     .await;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn say_reload(result: Result<Reloaded, ControlError>) {

@@ -1,8 +1,10 @@
 //! Bodies on their way into the store: read by their clients while they are stored, finished when nobody reads
 //! any more only where that is cheap, and joined to what was stored of the same representation before.
 
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fetch::{Brought, Filling};
 use super::flight::{Landing, Leader};
@@ -56,6 +58,14 @@ pub(crate) fn begin(
     }
     cache.uncacheable.forget(&place.key);
     let Received { status, headers, body, .. } = received;
+    if body.is_end_stream() {
+        // Nothing to copy: the client must not see the end before the store has it.
+        if let Err(reason) = fill.finish(None) {
+            cache.note_rejection(reason);
+        }
+        leader.take();
+        return Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers });
+    }
     let pump = pump(Arc::clone(cache), place.clone(), fill, body, leader.take());
     cache.shutdown.spawn(pump);
     Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers })
@@ -66,7 +76,21 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
     let mut patience = Patience::new();
     let mut trailers = None;
     loop {
-        match body.frame().await {
+        let frame = if patience.is_alone() {
+            tokio::time::timeout(place.settings.options.finish_time.max(ALONE), body.frame()).await
+        } else {
+            tokio::select! {
+                frame = body.frame() => Ok(frame),
+                () = fill.unread() => {
+                    if patience.goes_on(&fill, &place.settings.options) {
+                        continue;
+                    }
+                    return abandon(&cache, fill);
+                }
+            }
+        };
+        let Ok(frame) = frame else { return abandon(&cache, fill) };
+        match frame {
             None => break,
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
@@ -75,9 +99,7 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
                         return;
                     }
                     if !patience.goes_on(&fill, &place.settings.options) {
-                        cache.note_rejection(Reason::Abandoned);
-                        fill.fail(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
-                        return;
+                        return abandon(&cache, fill);
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
@@ -110,6 +132,15 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
     drop(leader);
 }
 
+/// A fill that nobody reads and whose origin stalls is given up after this, or `cache.finish_time` if longer.
+const ALONE: Duration = Duration::from_secs(2);
+
+/// Nobody reads it any more, and to finish it would not be cheap.
+fn abandon(cache: &Cache, fill: Fill) {
+    cache.note_rejection(Reason::Abandoned);
+    fill.fail(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
+}
+
 /// Whether a fill that nobody reads is worth finishing.
 struct Patience {
     began: Stopwatch,
@@ -119,6 +150,11 @@ struct Patience {
 impl Patience {
     fn new() -> Self {
         Self { began: Stopwatch::start(), alone: None }
+    }
+
+    /// Whether nobody read when it was last looked at.
+    fn is_alone(&self) -> bool {
+        self.alone.is_some()
     }
 
     fn goes_on(&mut self, fill: &Fill, options: &Options) -> bool {

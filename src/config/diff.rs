@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::keys::{When, settings};
+use crate::store;
 
 /// The names of the keys whose values differ, as the table of keys tells them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +23,7 @@ impl Changes {
 /// What differs between the settings that run and the new ones.
 pub fn diff(old: &Settings, new: &Settings) -> Changes {
     let mut changes = Changes::default();
+    let new = &with_sizes_of(old, new);
     for setting in settings() {
         // Shown as `upstream.parents`: that is where it leads.
         if (setting.same)(old, new) || setting.key.name == "upstream.from_environment" {
@@ -45,11 +47,21 @@ pub fn running(old: &Settings, new: &Settings) -> Settings {
         (setting.keep)(old, &mut running);
     }
     running.server.listen_is_default = old.server.listen_is_default;
-    // Sizes that go with another memory would not fit into the one that stays.
-    let store = &mut running.store;
-    if store.max_object > store.capacity {
-        store.max_object = old.store.max_object;
-        store.max_object_unknown_length = old.store.max_object_unknown_length;
+    with_sizes_of(old, &running)
+}
+
+/// `new`, with the old sizes where the new ones follow from a memory that needs a restart, or would not fit
+/// into the one that stays.
+fn with_sizes_of(old: &Settings, new: &Settings) -> Settings {
+    let mut settings = new.clone();
+    let follows = |s: &Settings| {
+        let sizes = store::Options::of_capacity(s.store.capacity);
+        (s.store.max_object, s.store.max_object_unknown_length)
+            == (sizes.max_object, sizes.max_object_unknown_length)
+    };
+    if (follows(old) && follows(new)) || new.store.max_object > old.store.capacity {
+        settings.store.max_object = old.store.max_object;
+        settings.store.max_object_unknown_length = old.store.max_object_unknown_length;
     }
-    running
+    settings
 }

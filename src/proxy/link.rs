@@ -141,11 +141,13 @@ pub(crate) struct ClientIo {
     mid_message: bool,
     /// An interim head on its way out.
     sending: Bytes,
+    /// The exchange in which bytes or the client's end were found waiting: there is nothing more to look for.
+    looked_at: u64,
 }
 
 impl ClientIo {
     pub(crate) fn new(stream: TcpStream, link: std::sync::Arc<Link>) -> Self {
-        Self { stream, link, mid_message: false, sending: Bytes::new() }
+        Self { stream, link, mid_message: false, sending: Bytes::new(), looked_at: 0 }
     }
 
     pub(crate) fn into_stream(self) -> TcpStream {
@@ -179,6 +181,25 @@ impl ClientIo {
                     self.link.written.fetch_add(1, Ordering::Relaxed);
                 }
             }
+        }
+    }
+
+    /// While a response is awaited, hyper does not read, and would not notice that the client has reset the
+    /// connection. A client that has closed its half alone may still read; so may one that sends on.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let exchange = self.link.exchanges();
+        if self.link.phase() != Phase::Exchange || self.looked_at == exchange {
+            return Ok(());
+        }
+        let mut byte = [0; 1];
+        let mut byte = ReadBuf::new(&mut byte);
+        match self.stream.poll_peek(cx, &mut byte) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(_)) => {
+                self.looked_at = exchange;
+                Ok(())
+            }
+            Poll::Ready(Err(error)) => Err(error),
         }
     }
 
@@ -228,6 +249,7 @@ impl AsyncWrite for ClientIo {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interim(cx))?;
         self.mid_message = false;
+        self.poll_gone(cx)?;
         Poll::Ready(Ok(()))
     }
 

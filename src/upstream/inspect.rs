@@ -109,7 +109,7 @@ fn frame(method: &Method, status: StatusCode, headers: &mut HeaderMap, seen: &mu
         seen.close_delimited = !bodiless && !is_chunked(headers);
         headers.remove(CONTENT_LENGTH);
     } else if coded {
-        seen.framing_ok = is_only_chunked(headers);
+        seen.framing_ok = is_only_chunked(headers) || is_unheard_of(headers);
         seen.close_delimited = !bodiless && !is_chunked(headers);
     } else if let Some(length) = length {
         seen.content_length = Some(length);
@@ -151,6 +151,21 @@ fn is_chunked(headers: &HeaderMap) -> bool {
     let last = headers.get_all(TRANSFER_ENCODING).iter().next_back().and_then(|line| line.to_str().ok());
     last.and_then(|line| line.rsplit(',').next())
         .is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
+}
+
+/// One coding that nobody has defined: nothing can have been coded by it, so the body is what it is, up to the
+/// end of the connection. What looks like chunked may be meant to deceive a laxer reader.
+fn is_unheard_of(headers: &HeaderMap) -> bool {
+    // All that was ever registered; RFC 9112 section 7.
+    const DEFINED: [&str; 7] = ["compress", "deflate", "gzip", "identity", "trailers", "x-compress", "x-gzip"];
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let first = lines.next().and_then(|line| line.to_str().ok());
+    lines.next().is_none()
+        && first.is_some_and(|line| {
+            let coding = line.trim().to_ascii_lowercase();
+            let is_token = !coding.is_empty() && coding.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            is_token && !DEFINED.contains(&coding.as_str()) && !coding.contains("chunk")
+        })
 }
 
 /// Chunked is the only coding, once.
@@ -230,6 +245,9 @@ mod tests {
         check(get, 200, &[], (true, true, true, None, None));
         check(get, 200, &[CHUNKED, ("content-length", "3")], (false, true, false, None, None));
         check(get, 200, &[("transfer-encoding", "xchunked")], (false, true, true, None, None));
+        check(get, 200, &[("transfer-encoding", "gzip")], (false, true, true, None, None));
+        check(get, 200, &[("transfer-encoding", "what")], (true, true, true, None, None));
+        check(get, 200, &[("transfer-encoding", "what, ever")], (false, true, true, None, None));
         check(get, 200, &[("transfer-encoding", "gzip, chunked")], (false, true, false, None, None));
         check(get, 200, &[CHUNKED, CHUNKED], (false, true, false, None, None));
         check(get, 200, &[("transfer-encoding", "chunked, identity")], (false, true, true, None, None));

@@ -49,7 +49,7 @@ pub(super) const ACCESS: &[Setting] = settings! {
 /// `[proxy]`.
 pub(super) const PROXY: &[Setting] = settings! {
     /// The pseudonym in Via, by which loops are detected. "auto": a random one at each start.
-    proxy.via: Auto<Token> = r#""auto""#, Restart => proxy.via;
+    proxy.via: Auto<Token> = r#""auto""#, Live => proxy.via;
 
     /// X-Forwarded-For towards origins: "delete" it, "keep" what the client sent, or "add" the client's
     /// address.
