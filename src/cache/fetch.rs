@@ -196,12 +196,15 @@ async fn attempt(
         let subject = match &order.asking {
             Asking::Plain => None,
             Asking::Validation(stored) | Asking::Rest(stored, ..) => Some(Arc::clone(stored)),
-            Asking::Variants(variants, _) => policy::variant_by_etag(variants, reply.headers)
-                .map(|index| Arc::clone(&variants[index])),
+            Asking::Variants(variants, _) if reply.status == StatusCode::NOT_MODIFIED => {
+                policy::variant_by_etag(variants, reply.headers).map(|index| Arc::clone(&variants[index]))
+            }
+            Asking::Variants(..) => None,
         };
         let asked = match (&order.asking, &subject) {
             (Asking::Rest(..), Some(stored)) => Asked::Rest(&stored.head),
             (_, Some(stored)) => Asked::Validation(&stored.head),
+            (Asking::Variants(..), None) => Asked::Variants,
             (_, None) => Asked::Plain,
         };
         let verdict = policy::verdict(&facts, asked, &reply, &terms);
@@ -223,11 +226,16 @@ async fn attempt(
             }
             (Verdict::Freshen { head, only_here }, Some(old)) => {
                 let updated = StoredResponse::new((*head).clone(), old.body.clone());
+                let (key, generation) = (&order.place.key, order.place.generation);
+                let kept = if head.selecting == old.head.selecting {
+                    cache.store.freshen(key, generation, &old, *head)
+                } else {
+                    // It answers this request too: a variant beside the one that it was validated as.
+                    let beside = StoredResponse::new(*head, old.body.clone());
+                    cache.store.insert(key, generation, beside).ok()
+                };
                 // Gone meanwhile, or superseded: it still answers this request.
-                let stored = cache
-                    .store
-                    .freshen(&order.place.key, order.place.generation, &old, *head)
-                    .unwrap_or_else(|| Arc::new(updated));
+                let stored = kept.unwrap_or_else(|| Arc::new(updated));
                 return Ok(Brought::Validated { stored, only_here, address, reason: None });
             }
             (Verdict::FreshenOnce { head, reason, remove }, Some(old)) => {

@@ -198,6 +198,11 @@ pub(crate) async fn complete(
             }
         }
     }
+    if fill.head().expected_length().is_some_and(|expected| expected != fill.written()) {
+        cache.note_rejection(Reason::Partial);
+        fill.discard(None);
+        return None;
+    }
     let stored = fill.finish(None).ok()?;
     join(cache, place, old, &stored, &place.terms(cache.clock.now()))
 }

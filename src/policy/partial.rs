@@ -133,12 +133,18 @@ pub struct Combined {
 }
 
 /// Combines a stored partial response with a new one of the same target, "if they share the same strong
-/// validator". RFC 9111 section 3.4. `None` if they can't be.
+/// validator". RFC 9111 section 3.4. `None` if they can't be; variants and codings that share a tag by their
+/// origin's mistake are kept apart too. Both bodies must be as long as their heads say
+/// ([`StoredHead::expected_length`]): the caller has counted the new one.
 pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Option<Combined> {
     let same = match (existing.fields.bytes(&header::ETAG), new.fields.bytes(&header::ETAG)) {
         (Some(old), Some(new)) => strong_match(old, new),
         _ => false,
     };
+    let coding = |head: &StoredHead| head.fields.get_all(&header::CONTENT_ENCODING).collect::<Vec<_>>();
+    if existing.selecting != new.selecting || coding(existing) != coding(new) {
+        return None;
+    }
     let (
         Completeness::Partial { ranges: old_ranges, complete_length: old_length },
         Completeness::Partial { ranges: new_ranges, complete_length: new_length },
@@ -376,6 +382,22 @@ mod tests {
         let world = World::default();
         let whole = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
         assert!(combine(&whole, &part("bytes 0-4/10", "\"a\""), &world.terms(1)).is_none());
+    }
+
+    #[test]
+    fn parts_of_different_variants_or_codings_are_never_combined() {
+        let world = World::default();
+        let stored = |foo, range, more: &[(&'static str, &'static str)]| {
+            let mut fields = vec![("content-range", range), ("etag", "\"a\""), FRESH];
+            fields.extend(more);
+            world.stored(&[RANGE[0], ("foo", foo)], 206, &fields)
+        };
+        let (vary, gzip) = (("vary", "foo"), ("content-encoding", "gzip"));
+        let old = stored("1", "bytes 0-4/10", &[vary]);
+        let terms = world.terms(0);
+        assert!(combine(&old, &stored("1", "bytes 5-9/10", &[vary]), &terms).is_some());
+        assert!(combine(&old, &stored("2", "bytes 5-9/10", &[vary]), &terms).is_none());
+        assert!(combine(&old, &stored("1", "bytes 5-9/10", &[vary, gzip]), &terms).is_none());
     }
 
     #[test]

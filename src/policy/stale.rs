@@ -81,6 +81,11 @@ fn allowed_on_error(
     if forbids_stale(stored) || request.no_cache || request.pragma_no_cache || request.no_store {
         return None;
     }
+    // What was validated may be another variant's (a mismatch of Vary offers the tags of all): that one is
+    // no answer to this request, fresh or stale.
+    if !stored.selecting.matches(&stored.fields, facts.headers, terms.options) {
+        return None;
+    }
     let freshness = freshness(stored, terms);
     let directive = match (stored.facts.directives.stale_if_error, request.stale_if_error) {
         (Some(delta), _) => Some(delta.millis()),
@@ -208,6 +213,19 @@ mod tests {
             let found = world.judge_asked(&[], Asked::Validation(&willing), 3, status, &[]);
             assert!(!matches!(found, Verdict::ServeStale(_)), "{status}");
         }
+    }
+
+    #[test]
+    fn another_variant_is_no_answer_to_a_failure() {
+        let world = World::default();
+        let fields = [("cache-control", "max-age=2, stale-if-error=60"), ("vary", "foo"), ("etag", "\"a\"")];
+        let stored = world.stored(&[("foo", "1")], 200, &fields);
+        let ask = |foo| world.judge_asked(&[("foo", foo)], Asked::Validation(&stored), 3, 503, &[]);
+        assert_eq!(ask("1"), Verdict::ServeStale(Reason::StaleIfError));
+        assert!(matches!(ask("2"), Verdict::PassThrough(_)));
+        let headers = headers(&[("foo", "2")]);
+        let facts = RequestFacts::of(&http::Method::GET, &headers, false);
+        assert_eq!(stale_on_failure(&facts, &stored, &world.terms(3)), None);
     }
 
     #[test]

@@ -308,6 +308,58 @@ fn a_206_that_contradicts_itself_is_not_stored() {
 }
 
 #[test]
+fn a_partial_response_that_breaks_off_is_not_stored() {
+    let origin = Origin::start();
+    for (path, framing, body) in [
+        ("/length", "Content-Length: 5", "01"),
+        ("/chunked", "Transfer-Encoding: chunked", "2\r\n01\r\n"),
+        ("/short", "Transfer-Encoding: chunked", "2\r\n01\r\n0\r\n\r\n"),
+    ] {
+        origin.on(path, move |x| {
+            let fields = "Cache-Control: max-age=60\r\nETag: \"v\"\r\nContent-Range: bytes 0-4/10";
+            x.write(format!("HTTP/1.1 206 Partial Content\r\n{fields}\r\n{framing}\r\n\r\n{body}"));
+            x.close();
+        });
+    }
+    let proxy = Proxy::open();
+    for path in ["/length", "/chunked", "/short"] {
+        for _ in 0..2 {
+            let mut client = proxy.client();
+            client.begin("GET", &origin.url(path), &["Range: bytes=0-4"], "");
+            // How the break looks to this client is told elsewhere.
+            drop(client.try_response("GET"));
+        }
+        assert_eq!(origin.hits(path), 2, "{path}");
+    }
+}
+
+#[test]
+fn a_rest_that_is_not_as_long_as_it_says_completes_nothing() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        let (whole, fields) = (pattern(LENGTH), ["Cache-Control: max-age=60", "ETag: \"v\""]);
+        match x.request.field("range").as_deref() {
+            None => x.reply("200 OK", &fields, whole),
+            Some("bytes=0-499") => {
+                let fields = [fields[0], fields[1], "Content-Range: bytes 0-499/1000"];
+                x.reply("206 Partial Content", &fields, &whole[..500]);
+            }
+            Some(_) => {
+                let fields = [fields[0], fields[1], "Content-Range: bytes 500-999/1000"].join("\r\n");
+                let framing = "Transfer-Encoding: chunked\r\n\r\n2\r\n01\r\n0\r\n\r\n";
+                x.write(format!("HTTP/1.1 206 Partial Content\r\n{fields}\r\n{framing}"));
+            }
+        }
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Range: bytes=0-499"]);
+    proxy.get(&url).assert_status(200).assert_body(pattern(LENGTH));
+    proxy.get(&url).assert_hit().assert_body(pattern(LENGTH));
+    assert_eq!(origin.hits("/x"), 3);
+}
+
+#[test]
 fn a_206_unasked_is_not_taken_for_the_whole() {
     let origin = Origin::start();
     origin.on("/x", |x| {

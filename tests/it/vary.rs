@@ -120,3 +120,38 @@ fn variants_of_a_key_are_bounded() {
     client.get_with(&origin.url("/x"), &["X-A: 49"]).assert_hit();
     assert!(proxy.metric("larder_store_entries", &[]) <= 4.0);
 }
+
+#[test]
+fn a_304_to_a_vary_miss_makes_a_variant_beside_the_one_it_names() {
+    let origin = Origin::start();
+    let fields = ["Cache-Control: max-age=60", "Vary: Foo", "ETag: \"v\""];
+    origin.on("/x", move |x| match x.request.field("if-none-match") {
+        Some(_) => x.reply("304 Not Modified", &fields, ""),
+        None => x.reply("200 OK", &fields, "one"),
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Foo: 1"]).assert_status(200);
+    proxy.get_with(&url, &["Foo: 2"]).assert_status(200).assert_body("one");
+    for foo in ["Foo: 1", "Foo: 2"] {
+        proxy.get_with(&url, &[foo]).assert_hit().assert_body("one");
+    }
+    assert_eq!(origin.hits("/x"), 2);
+}
+
+#[test]
+fn a_304_to_a_vary_miss_that_names_no_variant_is_asked_again_without_tags() {
+    let origin = Origin::start();
+    origin.on("/x", |x| match x.request.field("if-none-match") {
+        Some(_) => x.reply("304 Not Modified", &["ETag: \"other\""], ""),
+        None => {
+            let body = x.number.to_string();
+            x.reply("200 OK", &["Cache-Control: max-age=60", "Vary: Foo", "ETag: \"v\""], body);
+        }
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Foo: 1"]).assert_body("1");
+    proxy.get_with(&url, &["Foo: 2"]).assert_status(200).assert_body("3");
+    proxy.get_with(&url, &["Foo: 2"]).assert_hit().assert_body("3");
+}
