@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::failure::Failure;
 use super::fetch::Filling;
 use crate::policy::Reason;
-use crate::store::{CacheKey, Generation, StoredResponse};
+use crate::store::{CacheKey, Generation, Store, StoredResponse};
 
 /// Independent parts of the table, so that keys seldom wait for each other.
 const SHARDS: usize = 32;
@@ -69,10 +69,10 @@ impl Flights {
 
     /// Joins the flight for `key`, or opens one. A flight of an older generation is not joined: what it brings
     /// was invalidated while it was under way.
-    pub(crate) fn join(self: &Arc<Self>, key: &CacheKey, generation: Generation) -> Joined {
+    pub(crate) fn join(self: &Arc<Self>, key: &CacheKey, generation: Generation, store: &Store) -> Joined {
         let mut shard = self.shard(key).lock();
         if let Some(flight) = shard.get(key)
-            && flight.generation == generation
+            && store.is_current(key, flight.generation)
         {
             return Joined::Follow(Follower { landing: flight.landing.subscribe() });
         }
@@ -87,9 +87,9 @@ impl Flights {
     }
 
     /// What the flight for `key` has brought so far, if one is under way and its head is there.
-    pub(crate) fn landed(&self, key: &CacheKey, generation: Generation) -> Option<Landing> {
+    pub(crate) fn landed(&self, key: &CacheKey, store: &Store) -> Option<Landing> {
         let shard = self.shard(key).lock();
-        let flight = shard.get(key).filter(|flight| flight.generation == generation)?;
+        let flight = shard.get(key).filter(|flight| store.is_current(key, flight.generation))?;
         flight.landing.borrow().clone()
     }
 

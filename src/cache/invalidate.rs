@@ -45,7 +45,7 @@ impl Cache {
                 // After the invalidation: of the generation that it began.
                 let key = CacheKey::of(&ask.target, rule);
                 let place = Place {
-                    generation: self.store.generation(&key),
+                    generation: self.store.generation(),
                     key,
                     target: Arc::clone(&ask.target),
                     settings: Arc::clone(&ask.settings),

@@ -182,7 +182,7 @@ impl Cache {
         let now = self.clock.now();
         let rule = ask.settings.rules.find(&ask.target);
         let key = CacheKey::of(&ask.target, rule);
-        let generation = self.store.generation(&key);
+        let generation = self.store.generation();
         let candidates = self.store.candidates(&key);
         let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
         let terms = Terms { options: &ask.settings.policy, rule, now };
@@ -234,14 +234,14 @@ impl Cache {
         if !errand.store || !facts.may_lead() || self.uncacheable.remembers(&key, now) {
             if errand.store
                 && facts.may_join()
-                && let Some(landing) = self.flights.landed(&key, generation)
+                && let Some(landing) = self.flights.landed(&key, &self.store)
                 && let Ok(result) = self.follow(&ask, landing, &errand)
             {
                 return result;
             }
             return self.alone(ask, key, generation, errand, None).await;
         }
-        match self.flights.join(&key, generation) {
+        match self.flights.join(&key, generation, &self.store) {
             Joined::Lead(leader) => {
                 // Between the look and the join, another flight may have landed.
                 if let Look::Served(served) = self.look(&ask) {
@@ -439,7 +439,7 @@ impl Cache {
         generation: Generation,
         stored: &Arc<StoredResponse>,
     ) {
-        let Joined::Lead(leader) = self.flights.join(key, generation) else { return };
+        let Joined::Lead(leader) = self.flights.join(key, generation, &self.store) else { return };
         let order = Order {
             place: Place {
                 key: key.clone(),

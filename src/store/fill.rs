@@ -56,7 +56,7 @@ impl Fill {
         head: StoredHead,
         length: Option<u64>,
     ) -> Result<Self, Reason> {
-        if store.generations.of(key) != generation {
+        if !store.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
         let figures = store.figures.load();

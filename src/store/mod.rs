@@ -178,13 +178,13 @@ impl Store {
     }
 
     /// To be asked before the origin is.
-    pub fn generation(&self, key: &CacheKey) -> Generation {
-        self.0.generations.of(key)
+    pub fn generation(&self) -> Generation {
+        self.0.generations.now()
     }
 
     /// Whether nothing has moved the key's generation since.
     pub fn is_current(&self, key: &CacheKey, generation: Generation) -> bool {
-        self.generation(key) == generation
+        self.0.generations.holds(key, generation)
     }
 
     /// Room for a response that is about to be received, `length` bytes of body if that is known. The errors
@@ -361,7 +361,7 @@ impl Inner {
     ) -> Result<Arc<StoredResponse>, Reason> {
         let response = Arc::new(response);
         let _held = self.lock(key);
-        if self.generations.of(key) != generation {
+        if !self.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
         let variants = self.figures.load().variants;
@@ -371,7 +371,7 @@ impl Inner {
         let kept = self.memory.put(key, candidates, weight);
         // An invalidation holds the lock, a purge moves the generation before it looks for what to remove:
         // either it sees what was put, or this sees the generation.
-        if self.generations.of(key) != generation {
+        if !self.generations.holds(key, generation) {
             self.memory.remove(key);
             return Err(Reason::Superseded);
         }
