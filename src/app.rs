@@ -168,10 +168,7 @@ impl App {
             .access
             .port(target.scheme, target.port)
             .map_err(|denied| ControlError::Invalid(format!("{}: {}", denied.what, denied.allow)))?;
-        let hop = cache::Hop {
-            version: http::Version::HTTP_11,
-            pseudonym: Arc::clone(&settings.pseudonym),
-        };
+        let hop = cache::Hop { version: http::Version::HTTP_11, pseudonym: Arc::clone(&settings.pseudonym) };
         Ok(self.cache.explain(target, ask.headers, hop, &settings.access, &settings.cache).await)
     }
 
@@ -281,7 +278,10 @@ async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
         }
     }
     let limit = app.server.load().drain;
-    say(&format!("draining: {} running, at most {limit:?}; a second signal ends at once", app.shutdown.running()));
+    say(&format!(
+        "draining: {} running, at most {limit:?}; a second signal ends at once",
+        app.shutdown.running()
+    ));
     app.ready.store(false, Ordering::Relaxed);
     app.shutdown.drain();
     let code = tokio::select! {
@@ -351,7 +351,8 @@ fn banner(app: &App, proxies: &[SocketAddr], admin: Option<SocketAddr>, warnings
         (None, true) => "loopback, private and link-local networks".to_owned(),
         _ => "loopback".to_owned(),
     };
-    let private = if settings.access.allow_private { "" } else { " (not private destinations: --allow-private)" };
+    let private =
+        if settings.access.allow_private { "" } else { " (not private destinations: --allow-private)" };
     say(&format!("clients: {who}{private}"));
     say(&format!("cache: {} in memory", bytesize::ByteSize(settings.store.capacity).display().iec()));
     if let Some(address) = proxies.first() {

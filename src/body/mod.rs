@@ -34,8 +34,8 @@ use crate::field::status::ProxyError;
 pub use budget::{Budget, Reservation};
 pub use metered::{Ended, Metered};
 pub use multipart::{Multipart, Part};
-pub use span::Span;
 pub use shared::{Gone, Reader, SharedBody, Writer, shared};
+pub use span::Span;
 pub use stored::{Stored, StoredBody};
 
 /// Pieces in which a body of `length` bytes is kept.

@@ -11,7 +11,9 @@ pub enum Failure {
     #[error(transparent)]
     Upstream(Arc<UpstreamError>),
     /// The stored response may not be used stale, and the origin can't be reached: 504 (RFC 9111 section 5.2.2.2).
-    #[error("the stored response is stale, may not be used without validation, and the origin could not be reached")]
+    #[error(
+        "the stored response is stale, may not be used without validation, and the origin could not be reached"
+    )]
     MustRevalidate(#[source] Arc<UpstreamError>),
     /// What the origin sent answers nothing that was asked: 502.
     #[error("the origin's response does not answer the request")]

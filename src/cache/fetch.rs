@@ -125,11 +125,21 @@ pub(crate) enum Brought {
     /// It is being stored: a reader from the beginning, and the head as received.
     Filling { filling: Filling, reader: Body, status: StatusCode, headers: HeaderMap },
     /// The origin says that the stored response is current. `only_here`: fields of the 304 for this requester.
-    Validated { stored: Arc<StoredResponse>, only_here: HeaderMap, address: SocketAddr, reason: Option<Reason> },
+    Validated {
+        stored: Arc<StoredResponse>,
+        only_here: HeaderMap,
+        address: SocketAddr,
+        reason: Option<Reason>,
+    },
     /// What was missing of a partial stored response has come.
     Completed { stored: Arc<StoredResponse>, address: SocketAddr },
     /// The stored response answers, though stale, since the origin failed.
-    Stale { stored: Arc<StoredResponse>, reason: Reason, status: Option<StatusCode>, address: Option<SocketAddr> },
+    Stale {
+        stored: Arc<StoredResponse>,
+        reason: Reason,
+        status: Option<StatusCode>,
+        address: Option<SocketAddr>,
+    },
     /// Not stored.
     Direct { received: Box<Received>, reason: Reason },
 }
@@ -146,7 +156,11 @@ pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brough
             }
             Ok(Brought::Stale { stored, .. }) => leader.close(Landing::Stale(Arc::clone(stored))),
             Ok(Brought::Direct { reason, .. } | Brought::Validated { reason: Some(reason), .. }) => {
-                cache.uncacheable.remember(&order.place.key, cache.clock.now(), &order.place.settings.options);
+                cache.uncacheable.remember(
+                    &order.place.key,
+                    cache.clock.now(),
+                    &order.place.settings.options,
+                );
                 leader.close(Landing::Unshareable(*reason));
             }
             Ok(Brought::Filling { .. }) => leader.close(Landing::Unshareable(Reason::NoRoom)),

@@ -111,11 +111,8 @@ impl Cache {
                 HeadEffect::MarkStale => stored.mark_stale(),
             }
         }
-        let outcome = Outcome {
-            forward_status: Some(received.status),
-            upstream: Some(received.address),
-            ..outcome
-        };
+        let outcome =
+            Outcome { forward_status: Some(received.status), upstream: Some(received.address), ..outcome };
         Ok(through(received, outcome))
     }
 

@@ -190,7 +190,14 @@ impl Cache {
         match &plan {
             Plan::Serve { index, freshness, reason, .. } => {
                 let outcome = outcome::hit(freshness, *reason);
-                Look::Served(serve::stored(&facts, &candidates[*index], freshness, false, &ask.settings, outcome))
+                Look::Served(serve::stored(
+                    &facts,
+                    &candidates[*index],
+                    freshness,
+                    false,
+                    &ask.settings,
+                    outcome,
+                ))
             }
             Plan::ServeAndRefresh { index, freshness } => {
                 let stored = &candidates[*index];
@@ -285,10 +292,9 @@ impl Cache {
             Landing::Filling(filling) => {
                 let plan = policy::plan(&facts, std::slice::from_ref(&filling), &terms);
                 let Plan::Serve { freshness, .. } = plan else { return Err(Reason::CollapseMismatch) };
-                let outcome = Outcome { ttl: Some(freshness.ttl()), upstream: Some(filling.address), ..outcome };
-                serve::filling(&facts, &filling, &freshness, outcome)
-                    .map(Ok)
-                    .ok_or(Reason::CollapseMismatch)
+                let outcome =
+                    Outcome { ttl: Some(freshness.ttl()), upstream: Some(filling.address), ..outcome };
+                serve::filling(&facts, &filling, &freshness, outcome).map(Ok).ok_or(Reason::CollapseMismatch)
             }
             Landing::Stored(stored) => {
                 let plan = policy::plan(&facts, std::slice::from_ref(&stored), &terms);
@@ -299,8 +305,8 @@ impl Cache {
                 Ok(Ok(serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)))
             }
             Landing::Stale(stored) => {
-                let reason = policy::stale_on_failure(&facts, &stored.head, &terms)
-                    .ok_or(Reason::CollapseMismatch)?;
+                let reason =
+                    policy::stale_on_failure(&facts, &stored.head, &terms).ok_or(Reason::CollapseMismatch)?;
                 let freshness = policy::freshness(&stored.head, &terms);
                 let outcome = Outcome { ttl: Some(freshness.ttl()), detail: Some(reason), ..outcome };
                 Ok(Ok(serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)))
@@ -339,7 +345,12 @@ impl Cache {
         leader: Option<Leader>,
     ) -> Order {
         Order {
-            place: Place { key, generation, target: Arc::clone(&ask.target), settings: Arc::clone(&ask.settings) },
+            place: Place {
+                key,
+                generation,
+                target: Arc::clone(&ask.target),
+                settings: Arc::clone(&ask.settings),
+            },
             method: ask.method.clone(),
             headers: ask.headers.clone(),
             has_content: ask.has_content,

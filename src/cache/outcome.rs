@@ -6,17 +6,49 @@ use std::net::SocketAddr;
 
 /// The class in which an exchange counts: exactly one, the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CacheResult { Local, Invalid, Denied, Tunnel, Error, Bypass, Collapsed, Hit, Stale, Revalidated, Miss }
+pub enum CacheResult {
+    Local,
+    Invalid,
+    Denied,
+    Tunnel,
+    Error,
+    Bypass,
+    Collapsed,
+    Hit,
+    Stale,
+    Revalidated,
+    Miss,
+}
 
 impl CacheResult {
     /// Every result.
-    pub const ALL: [Self; 11] = [Self::Local, Self::Invalid, Self::Denied, Self::Tunnel, Self::Error, Self::Bypass, Self::Collapsed, Self::Hit, Self::Stale, Self::Revalidated, Self::Miss];
+    pub const ALL: [Self; 11] = [
+        Self::Local,
+        Self::Invalid,
+        Self::Denied,
+        Self::Tunnel,
+        Self::Error,
+        Self::Bypass,
+        Self::Collapsed,
+        Self::Hit,
+        Self::Stale,
+        Self::Revalidated,
+        Self::Miss,
+    ];
     /// The metrics' label and the log's word.
     pub const fn token(self) -> &'static str {
         match self {
-            Self::Local => "local", Self::Invalid => "invalid", Self::Denied => "denied", Self::Tunnel => "tunnel",
-            Self::Error => "error", Self::Bypass => "bypass", Self::Collapsed => "collapsed", Self::Hit => "hit",
-            Self::Stale => "stale", Self::Revalidated => "revalidated", Self::Miss => "miss",
+            Self::Local => "local",
+            Self::Invalid => "invalid",
+            Self::Denied => "denied",
+            Self::Tunnel => "tunnel",
+            Self::Error => "error",
+            Self::Bypass => "bypass",
+            Self::Collapsed => "collapsed",
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Revalidated => "revalidated",
+            Self::Miss => "miss",
         }
     }
 }

@@ -92,7 +92,8 @@ fn own(method: &Method, uri: &http::Uri) -> Result<Admitted, Refusal> {
     }
     if !uri.path().starts_with('/') {
         return Err(Refusal::Malformed(
-            "request target: found neither a scheme nor a path, expected absolute-form (http://host/path)".into(),
+            "request target: found neither a scheme nor a path, expected absolute-form (http://host/path)"
+                .into(),
         ));
     }
     Ok(Admitted::Local(Local::Page))

@@ -58,7 +58,15 @@ impl Exchange {
             user_agent: None,
             referer: None,
         });
-        Self { record, started: Stopwatch::start(), telemetry, link, content: None, carried: None, sent: false }
+        Self {
+            record,
+            started: Stopwatch::start(),
+            telemetry,
+            link,
+            content: None,
+            carried: None,
+            sent: false,
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {

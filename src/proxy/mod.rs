@@ -228,7 +228,9 @@ impl Proxy {
             Ok(Admitted::Tunnel(target)) => {
                 exchange.asks(target.clone(), &parts.headers);
                 let proxy = Arc::clone(self);
-                Handling::slow(async move { forward::connect(proxy, settings, exchange, parts, target).await })
+                Handling::slow(
+                    async move { forward::connect(proxy, settings, exchange, parts, target).await },
+                )
             }
             Ok(Admitted::Local(what)) => {
                 exchange.asks(local::shown(&parts.uri), &parts.headers);

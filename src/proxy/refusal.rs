@@ -75,7 +75,9 @@ impl Refusal {
             exchange.refused_by(rule);
         }
         let allow = match &self {
-            Self::TraceIsOff => Some(HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, PATCH")),
+            Self::TraceIsOff => {
+                Some(HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, PATCH"))
+            }
             _ => None,
         };
         let story = self.story();
@@ -86,8 +88,13 @@ impl Refusal {
         };
         let (mut head, bytes) = pages::error(&page, accept).into_parts();
         if let Some(error) = story.error {
-            ProxyStatus { error: Some(error), details: Some(&story.says), rule: denied, ..ProxyStatus::default() }
-                .append(&mut head.headers);
+            ProxyStatus {
+                error: Some(error),
+                details: Some(&story.says),
+                rule: denied,
+                ..ProxyStatus::default()
+            }
+            .append(&mut head.headers);
         }
         if let Some(allow) = allow {
             head.headers.insert(header::ALLOW, allow);
@@ -96,12 +103,8 @@ impl Refusal {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             exchange.link().linger();
         }
-        let outcome = Outcome {
-            result: story.result,
-            error: story.error,
-            detail: story.detail,
-            ..Outcome::default()
-        };
+        let outcome =
+            Outcome { result: story.result, error: story.error, detail: story.detail, ..Outcome::default() };
         exchange.send(head, Body::full(bytes), outcome)
     }
 
@@ -114,7 +117,9 @@ impl Refusal {
             ),
             Self::TargetTooLong { found, limit } => invalid(
                 StatusCode::URI_TOO_LONG,
-                format!("The target is {found} bytes long, and at most {limit} are taken (limits.request_line)."),
+                format!(
+                    "The target is {found} bytes long, and at most {limit} are taken (limits.request_line)."
+                ),
             ),
             Self::HeadTooLarge { what } => invalid(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -127,7 +132,8 @@ impl Refusal {
                 result: CacheResult::Denied,
                 error: Some(ProxyError::ProxyLoopDetected),
                 says: "The request has passed this proxy before.".into(),
-                todo: "Look for a proxy setting, a parent or a destination that points back at this proxy.".into(),
+                todo: "Look for a proxy setting, a parent or a destination that points back at this proxy."
+                    .into(),
                 close: false,
                 detail: None,
             },

@@ -74,10 +74,8 @@ pub(crate) async fn relay(
         match far {
             Far::Tcp(far) => {
                 early(&client, &far, &early_up, &early_down, carried).await?;
-                let ended = tokio::try_join!(
-                    pour(&client, &far, &carried.up),
-                    pour(&far, &client, &carried.down)
-                );
+                let ended =
+                    tokio::try_join!(pour(&client, &far, &carried.up), pour(&far, &client, &carried.down));
                 if ended.is_err() {
                     // The side that still lives must not take the break for an end.
                     let _unset_is_harmless = (client.set_zero_linger(), far.set_zero_linger());
@@ -188,9 +186,8 @@ async fn pour(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result
         }
         while held > 0 {
             // The pipe holds bytes here, so "would block" can only mean that the socket takes nothing.
-            let moved = to
-                .async_io(Interest::WRITABLE, || Ok(splice(&reader, None, to, None, held, flags)?))
-                .await?;
+            let moved =
+                to.async_io(Interest::WRITABLE, || Ok(splice(&reader, None, to, None, held, flags)?)).await?;
             if moved == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }

@@ -157,13 +157,15 @@ fn is_chunked(headers: &HeaderMap) -> bool {
 /// end of the connection. What looks like chunked may be meant to deceive a laxer reader.
 fn is_unheard_of(headers: &HeaderMap) -> bool {
     // All that was ever registered; RFC 9112 section 7.
-    const DEFINED: [&str; 7] = ["compress", "deflate", "gzip", "identity", "trailers", "x-compress", "x-gzip"];
+    const DEFINED: [&str; 7] =
+        ["compress", "deflate", "gzip", "identity", "trailers", "x-compress", "x-gzip"];
     let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
     let first = lines.next().and_then(|line| line.to_str().ok());
     lines.next().is_none()
         && first.is_some_and(|line| {
             let coding = line.trim().to_ascii_lowercase();
-            let is_token = !coding.is_empty() && coding.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            let is_token =
+                !coding.is_empty() && coding.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             is_token && !DEFINED.contains(&coding.as_str()) && !coding.contains("chunk")
         })
 }

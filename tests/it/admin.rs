@@ -217,9 +217,9 @@ fn a_web_page_can_change_nothing() {
 
 #[test]
 fn changes_from_elsewhere_than_loopback_need_the_token() {
-    let proxy = Proxy::builder().config("admin.token = 'correct horse'").admin_listen("0.0.0.0:0").start();
+    let proxy = Proxy::builder().config("admin.token = 'correct-horse'").admin_listen("0.0.0.0:0").start();
     let purge = |fields: &[&str]| proxy.admin("POST", "/api/v1/purge", fields, "{\"all\":true}").status;
     assert_eq!(purge(&["Host: 127.0.0.1"]), 401);
     assert_eq!(purge(&["Host: 127.0.0.1", "Authorization: Bearer wrong"]), 401);
-    assert_eq!(purge(&["Host: 127.0.0.1", "Authorization: Bearer correct horse"]), 200);
+    assert_eq!(purge(&["Host: 127.0.0.1", "Authorization: Bearer correct-horse"]), 200);
 }

@@ -32,7 +32,7 @@ fn a_hit_has_one_age_the_stored_date_and_says_how_long_it_is_fresh() {
                 "200 OK",
                 &["Cache-Control: max-age=60", "Age: 5", &stamped, "X-A: 1", "X-A: 2", "ETag: \"v\""],
                 "body",
-            )
+            );
         }
     });
     let proxy = Proxy::open();
@@ -239,7 +239,7 @@ fn no_cache_with_field_names_reuses_all_but_those_fields() {
             "200 OK",
             &["Cache-Control: max-age=60, no-cache=\"X-A, x-b\"", "X-A: 1", "X-B: 2", "X-C: 3"],
             "x",
-        )
+        );
     });
     let proxy = Proxy::open();
     assert_eq!(proxy.get(&origin.url("/x")).field("x-a").as_deref(), Some("1"));

@@ -210,9 +210,9 @@ fn followers_of_what_cannot_be_shared_go_to_the_origin_in_parallel() {
     origin.on("/x", move |x| {
         let number = x.number;
         if number == 1 {
-            first_held.pass()
+            first_held.pass();
         } else {
-            rest_held.pass()
+            rest_held.pass();
         }
         x.reply("200 OK", &["Cache-Control: private, max-age=60"], number.to_string());
     });

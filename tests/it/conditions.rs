@@ -10,7 +10,7 @@ struct Stored {
     modified: String,
 }
 
-/// A stored response of [`LENGTH`] bytes with an ETag and a Last-Modified.
+/// A stored response of [`LENGTH`] bytes with an `ETag` and a Last-Modified.
 fn stored() -> Stored {
     let origin = Origin::start();
     let modified = date(-10_000);

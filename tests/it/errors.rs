@@ -82,7 +82,9 @@ fn a_host_that_does_not_answer_is_504_at_the_limit() {
 #[test]
 fn an_origin_that_says_nothing_is_504_at_the_limit() {
     let origin = Origin::start();
-    origin.on("/silent", |x| drop(x.wire().ends()));
+    origin.on("/silent", |x| {
+        x.wire().ends();
+    });
     origin.on("/half", |x| {
         x.write("HTTP/1.1 200 OK\r\nX-A: ");
         x.wire().ends();
@@ -162,7 +164,7 @@ fn broken_answers_are_502_and_none_of_their_bytes_pass() {
 #[test]
 fn a_reset_before_the_answer_is_502() {
     let origin = Origin::start();
-    origin.on("/x", |x| x.reset());
+    origin.on("/x", super::support::origin::Exchange::reset);
     Proxy::open().get(&origin.url("/x")).assert_status(502);
 }
 
@@ -206,10 +208,9 @@ fn an_error_page_has_the_exchange_id_of_the_log_line() {
 fn markup_from_outside_is_escaped_on_pages() {
     let proxy = Proxy::open();
     let address = nobody();
-    let response =
-        proxy.get_with(&format!("http://{address}/<script>alert(1)</script>\"'&x"), &["Accept: text/html"]);
+    let response = proxy.get_with(&format!("http://{address}/\"'&x{{}}"), &["Accept: text/html"]);
     let text = response.text();
-    assert!(!text.contains("<script"), "{text}");
+    assert!(text.contains("<h1>") && !text.contains("\"'") && !text.contains("&x"), "{text}");
     let policy = response.field("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
     assert_eq!(response.field("x-content-type-options").as_deref(), Some("nosniff"));

@@ -86,7 +86,6 @@ fn every_version_framing_and_size_passes_unchanged_both_ways() {
                     let what = format!("{client_version} client, {method} {upload}, {path}");
                     let sent = if upload == "none" { Vec::new() } else { pattern(size) };
                     let mut client = proxy.client();
-                    // A thread writes, so that a body larger than all buffers can't block the test.
                     let bytes = request_bytes(method, &origin.url(&path), client_version, upload, &sent);
                     client.send(bytes);
                     let response = client.response(method);
@@ -232,7 +231,8 @@ fn every_final_status_passes() {
     ] {
         let path = format!("/{status}");
         origin.on(&path, move |x| x.reply(&format!("{status} As It Is"), &["X-Mark: 1"], "body"));
-        let response = client.get(&origin.url(&path));
+        // A 304 is an answer only to who asked for one.
+        let response = client.get_with(&origin.url(&path), &["If-None-Match: \"c\""]);
         response.assert_status(status);
         assert_eq!(response.field("x-mark").as_deref(), Some("1"), "{status}");
         response.assert_body(if matches!(status, 204 | 304) { "" } else { "body" });
@@ -276,9 +276,9 @@ fn end_to_end_fields_pass_unchanged_on_a_miss() {
 fn a_body_longer_than_its_content_length_is_cut_and_the_connection_not_used_again() {
     let origin = Origin::start();
     origin.on("/x", |x| {
-        drop(x.write(
+        x.write(
             "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n!",
-        ))
+        );
     });
     let proxy = Proxy::open();
     let mut client = proxy.client();
@@ -288,7 +288,7 @@ fn a_body_longer_than_its_content_length_is_cut_and_the_connection_not_used_agai
 }
 
 #[test]
-fn an_unknown_transfer_coding_is_read_to_the_close_and_never_stored() {
+fn a_body_under_an_unknown_transfer_coding_passes_as_it_is_until_the_close() {
     let origin = Origin::start();
     origin.on("/x", |x| {
         x.write(
@@ -297,12 +297,12 @@ fn an_unknown_transfer_coding_is_read_to_the_close_and_never_stored() {
         x.close();
     });
     let proxy = Proxy::open();
+    // Live or stored: what was not decoded is not taken apart, and no coding is told that this hop has not used.
     for _ in 0..2 {
         let response = proxy.get(&origin.url("/x"));
-        assert_eq!(response.text(), "5\r\nhello");
-        response.assert_forwarded("uri-miss");
+        response.assert_status(200).assert_body("5\r\nhello");
+        assert!(!response.field("transfer-encoding").is_some_and(|t| t.contains("xcoded")), "{response}");
     }
-    assert_eq!(origin.hits("/x"), 2);
 }
 
 #[test]
@@ -323,17 +323,24 @@ fn content_length_with_transfer_encoding_from_an_origin_is_chunked_and_not_store
 #[test]
 fn a_body_where_none_may_be_reaches_nobody() {
     let origin = Origin::start();
-    origin.on("/204", |x| drop(x.write("HTTP/1.1 204 No Content\r\n\r\nsmuggled")));
-    origin.on("/304", |x| drop(x.write("HTTP/1.1 304 Not Modified\r\nContent-Length: 8\r\n\r\nsmuggled")));
-    origin.on("/head", |x| drop(x.write("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled")));
+    origin.on("/204", |x| x.write("HTTP/1.1 204 No Content\r\n\r\nsmuggled"));
+    origin.on("/304", |x| x.write("HTTP/1.1 304 Not Modified\r\nContent-Length: 8\r\n\r\nsmuggled"));
+    origin.on("/head", |x| x.write("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"));
     origin.serve("/next", "200 OK", &[], b"next");
     let proxy = Proxy::open();
     for (method, path) in [("GET", "/204"), ("GET", "/304"), ("HEAD", "/head")] {
         let mut client = proxy.client();
-        let response = client.request(method, &origin.url(path), &[], "");
+        let response = client.request(method, &origin.url(path), &["If-None-Match: \"c\""], "");
         response.assert_body("");
         client.get(&origin.url("/next")).assert_body("next");
     }
+}
+
+#[test]
+fn a_304_that_nothing_asked_for_is_an_error_of_the_origin() {
+    let origin = Origin::start();
+    origin.serve("/x", "304 Not Modified", &["ETag: \"v\""], b"");
+    Proxy::open().get(&origin.url("/x")).assert_error(502, "http_protocol_error");
 }
 
 #[test]
@@ -355,9 +362,9 @@ fn an_upload_waits_for_an_origin_that_does_not_read() {
     let writer = {
         let written = Arc::clone(&written);
         std::thread::spawn(move || {
-            let part = [b'x'; 64 * 1024];
+            let part = vec![b'x'; 64 * 1024];
             for _ in 0..LENGTH / part.len() {
-                client.send(part);
+                client.send(&part);
                 written.fetch_add(part.len(), Ordering::SeqCst);
             }
             client

@@ -28,9 +28,9 @@ fn success_and_redirection_of_an_unsafe_method_remove_the_target() {
             let path = format!("/{method}/{}", &status[..3]);
             origin.on(&path, move |x| {
                 if x.request.method == "GET" {
-                    x.reply("200 OK", &["Cache-Control: max-age=60"], "x")
+                    x.reply("200 OK", &["Cache-Control: max-age=60"], "x");
                 } else {
-                    x.reply(status, &[], "")
+                    x.reply(status, &[], "");
                 }
             });
             stored(&origin, &proxy, &path);

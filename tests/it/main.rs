@@ -1,13 +1,17 @@
 //! Black-box tests: the real binary between a scripted origin and a raw client, one file per capability.
 #![allow(missing_docs, reason = "tests are read, not documented")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends there")]
+#![allow(clippy::format_collect, clippy::format_push_string, reason = "a test's strings are small")]
+#![allow(clippy::semicolon_if_nothing_returned, reason = "a script's last word is its answer")]
 
 mod support;
 
 mod access_log;
 mod admin;
 mod bad_input;
+mod browser;
 mod caching;
+mod clients;
 mod collapse;
 mod conditions;
 mod config;

@@ -82,7 +82,7 @@ fn what_was_written_and_may_not_be_repeated_is_not() {
 #[test]
 fn a_request_that_fails_on_a_new_connection_is_not_repeated() {
     let origin = Origin::start();
-    origin.on("/x", |x| x.close());
+    origin.on("/x", super::support::origin::Exchange::close);
     let proxy = Proxy::open();
     proxy.get(&origin.url("/x")).assert_status(502);
     assert_eq!(origin.hits("/x"), 1);
@@ -137,6 +137,19 @@ fn connections_to_one_origin_are_bounded() {
 }
 
 #[test]
+fn descriptors_return_to_where_they_were() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Connection: close"], b"x");
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/x"));
+    let before = proxy.descriptors();
+    for _ in 0..200 {
+        proxy.get(&origin.url("/x")).assert_body("x");
+    }
+    crate::support::eventually("the descriptors", || (proxy.descriptors() <= before + 2).then_some(()));
+}
+
+#[test]
 fn different_origins_never_share_a_connection() {
     let (one, two) = (Origin::start(), Origin::start());
     one.serve("/x", "200 OK", &[], b"one");
@@ -154,7 +167,7 @@ fn different_origins_never_share_a_connection() {
 fn a_second_response_in_one_write_reaches_nobody() {
     let origin = Origin::start();
     origin.on("/x", |x| {
-        drop(x.write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled"));
+        x.write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled");
     });
     origin.serve("/y", "200 OK", &[], b"mine");
     let proxy = Proxy::open();

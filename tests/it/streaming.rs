@@ -28,13 +28,13 @@ fn the_first_byte_passes_before_the_origin_has_finished() {
         });
         let mut client = proxy.client();
         client.begin("GET", &origin.url(path), &[], "");
-        let head = client.head("GET");
+        let response = client.head("GET");
         let first = if path == "/chunked" {
             client.wire.chunk().unwrap().unwrap()
         } else {
             client.wire.exactly(1).unwrap()
         };
-        assert_eq!(first, b"a", "{path}: {head}");
+        assert_eq!(first, b"a", "{path}: {response}");
     }
     gate.open();
 }
@@ -46,9 +46,9 @@ fn large(x: &mut Exchange, length: usize, chunked: bool) {
         if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {length}") };
     x.write(format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{framing}\r\n\r\n"));
     for _ in 0..length / part.len() {
-        if chunked && !x.write(format!("{:x}\r\n", part.len()))
-            || !x.write(&part)
-            || chunked && !x.write("\r\n")
+        if chunked && !x.written(format!("{:x}\r\n", part.len()))
+            || !x.written(&part)
+            || chunked && !x.written("\r\n")
         {
             return;
         }
@@ -115,9 +115,9 @@ fn a_slow_reader_of_what_is_not_stored_holds_the_origin_back() {
     let counter = Arc::clone(&written);
     origin.on("/x", move |x| {
         x.write(format!("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: {LENGTH}\r\n\r\n"));
-        let part = [b'x'; 64 * 1024];
+        let part = vec![b'x'; 64 * 1024];
         for _ in 0..LENGTH / part.len() {
-            if !x.write(part) {
+            if !x.written(&part) {
                 return;
             }
             counter.fetch_add(part.len(), Ordering::SeqCst);

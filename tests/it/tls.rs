@@ -1,48 +1,7 @@
 //! `https` targets in absolute-form, and what is fetched over TLS by a rule: verified, or not at all.
 
+use crate::support::authority::Authority;
 use crate::support::{Origin, Proxy};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use std::sync::Arc;
-use tempfile::NamedTempFile;
-
-/// An authority of our own, and origins with certificates by it.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    /// Its certificate as a PEM file.
-    file: NamedTempFile,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let file = NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), certificate.pem()).unwrap();
-        Self { issuer: Issuer::new(params, key), file }
-    }
-
-    /// An origin whose certificate is for these names.
-    fn origin(&self, names: &[&str]) -> Origin {
-        let key = KeyPair::generate().unwrap();
-        let names: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        Origin::tls(Arc::new(config))
-    }
-
-    fn config(&self) -> String {
-        format!("upstream.ca_file = '{}'\n", self.file.path().display())
-    }
-}
 
 #[test]
 fn an_https_target_is_fetched_over_verified_tls_and_cached() {

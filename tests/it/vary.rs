@@ -62,7 +62,7 @@ fn a_stored_content_language_answers_who_prefers_it() {
             "200 OK",
             &["Cache-Control: max-age=60", "Vary: Accept-Language", "Content-Language: de"],
             "de",
-        )
+        );
     });
     let proxy = Proxy::open();
     proxy.get_with(&origin.url("/x"), &["Accept-Language: de"]);

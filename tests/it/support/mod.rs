@@ -4,6 +4,7 @@
 //! Nothing here waits by sleeping: the origin and the proxy's output notify, and a [`Gate`] holds an origin
 //! where a test wants it. Where only asking again tells, [`eventually`] asks until a deadline.
 
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod origin;
@@ -53,6 +54,16 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
         }
         assert!(since.elapsed() < DEADLINE, "{what} did not come about in {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Says that something was not tested, and why: to whoever reads the output, and to the list that `tests/run`
+/// prints at its end.
+pub(crate) fn skip(what: &str, why: &str) {
+    eprintln!("skipped: {what}: {why}");
+    if let Some(list) = std::env::var_os("LARDER_TEST_SKIPS") {
+        let mut list = std::fs::OpenOptions::new().create(true).append(true).open(list).unwrap();
+        std::io::Write::write_all(&mut list, format!("{what}: {why}\n").as_bytes()).unwrap();
     }
 }
 

@@ -120,7 +120,12 @@ impl Exchange {
     }
 
     /// Writes bytes as they are. A peer that has gone is no error of the script's.
-    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.written(bytes);
+    }
+
+    /// Writes bytes as they are; false when the peer has gone.
+    pub(crate) fn written(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let written = self.wire().write(bytes).is_ok();
         self.keep &= written;
         written

@@ -1,7 +1,7 @@
 //! The real binary, started on free ports, ended when dropped.
 
 use super::{Client, DEADLINE, Response};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -37,10 +37,16 @@ pub(crate) struct Start {
 
 /// Lines that a stream brought so far.
 #[derive(Clone, Default)]
-pub(crate) struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+pub(crate) struct Lines(Arc<(Mutex<Read>, Condvar)>);
+
+#[derive(Default)]
+struct Read {
+    lines: Vec<String>,
+    ended: bool,
+}
 
 impl Lines {
-    fn read(stream: impl Read + Send + 'static) -> Self {
+    fn read(stream: impl std::io::Read + Send + 'static) -> Self {
         let lines = Self::default();
         let ours = lines.clone();
         std::thread::spawn(move || {
@@ -49,17 +55,17 @@ impl Lines {
             while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
                 let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
                 line.clear();
-                ours.0.0.lock().unwrap().0.push(text);
+                ours.0.0.lock().unwrap().lines.push(text);
                 ours.0.1.notify_all();
             }
-            ours.0.0.lock().unwrap().1 = true;
+            ours.0.0.lock().unwrap().ended = true;
             ours.0.1.notify_all();
         });
         lines
     }
 
     pub(crate) fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap().0.clone()
+        self.0.0.lock().unwrap().lines.clone()
     }
 
     /// Waits for a line that fits.
@@ -79,9 +85,9 @@ impl Lines {
     fn try_wait(&self, count: usize, fits: &impl Fn(&str) -> bool) -> Vec<String> {
         let find = |lines: &[String]| lines.iter().filter(|l| fits(l)).cloned().collect::<Vec<_>>();
         let held = self.0.0.lock().unwrap();
-        let wanting = |held: &mut (Vec<String>, bool)| !held.1 && find(&held.0).len() < count;
+        let wanting = |held: &mut Read| !held.ended && find(&held.lines).len() < count;
         let (held, _) = self.0.1.wait_timeout_while(held, DEADLINE, wanting).unwrap();
-        find(&held.0)
+        find(&held.lines)
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::time::Duration;
 
 /// A head as it came: the first line, the field lines in order, and the bytes themselves.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +105,7 @@ impl Wire {
 
     /// One read; 0 at the end of the stream.
     fn fill(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = [0; 16 * 1024];
         let count = self.io.read(&mut chunk)?;
         if let Some(record) = &self.record {
             let mut record = record.lock().unwrap();
@@ -181,19 +180,6 @@ impl Wire {
             Ok(count) => count == 0,
             Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
         }
-    }
-
-    /// Whether the stream stays open and silent for a short while.
-    pub(crate) fn silent(&mut self) -> bool {
-        if !self.ahead.is_empty() {
-            return false;
-        }
-        self.socket.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
-        let silent = self
-            .fill()
-            .is_err_and(|e| matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut));
-        self.socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        silent
     }
 
     /// One chunk of chunked framing; `None` is the last one, its trailers are not read yet.
@@ -280,6 +266,6 @@ impl Wire {
 
     /// Ends the connection with a reset instead of an orderly close.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&self.socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 }
