@@ -63,7 +63,6 @@ async fn explain_alone(
 
 /// All parts of a running proxy.
 struct App {
-    clock: Clock,
     shutdown: Shutdown,
     telemetry: Arc<Telemetry>,
     upstream: Upstream,
@@ -100,11 +99,10 @@ impl App {
             Arc::clone(&cache),
             upstream.clone(),
             Arc::clone(&telemetry),
-            clock.clone(),
+            clock,
             shutdown.clone(),
         ));
         Ok(Arc::new(Self {
-            clock,
             shutdown,
             telemetry,
             upstream,

@@ -20,7 +20,6 @@ pub(super) fn read(app: &App) -> Gauges {
             accept_pauses: counts.pauses.load(Ordering::Relaxed),
             tunnels: app.proxy.counts().tunnels.load(Ordering::Relaxed),
             flights: app.cache.flights() as u64,
-            ..ServerGauges::default()
         },
     }
 }

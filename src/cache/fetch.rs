@@ -155,15 +155,15 @@ pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brough
                 leader.close(Landing::Stored(Arc::clone(stored)));
             }
             Ok(Brought::Stale { stored, .. }) => leader.close(Landing::Stale(Arc::clone(stored))),
-            Ok(Brought::Direct { reason, .. } | Brought::Validated { reason: Some(reason), .. }) => {
+            Ok(Brought::Direct { .. } | Brought::Validated { reason: Some(_), .. }) => {
                 cache.uncacheable.remember(
                     &order.place.key,
                     cache.clock.now(),
                     &order.place.settings.options,
                 );
-                leader.close(Landing::Unshareable(*reason));
+                leader.close(Landing::Unshareable);
             }
-            Ok(Brought::Filling { .. }) => leader.close(Landing::Unshareable(Reason::NoRoom)),
+            Ok(Brought::Filling { .. }) => leader.close(Landing::Unshareable),
             Err(failure) => leader.close(Landing::Failed(Arc::new(failure.clone()))),
         }
     }

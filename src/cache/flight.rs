@@ -17,7 +17,6 @@ use tokio::sync::watch;
 
 use super::failure::Failure;
 use super::fetch::Filling;
-use crate::policy::Reason;
 use crate::store::{CacheKey, Generation, Store, StoredResponse};
 
 /// Independent parts of the table, so that keys seldom wait for each other.
@@ -33,15 +32,17 @@ pub(crate) enum Landing {
     /// The origin failed, and the stored response may answer though stale: each follower by its own leave.
     Stale(Arc<StoredResponse>),
     /// The response can't be shared: everyone fetches alone, in parallel.
-    Unshareable(Reason),
+    Unshareable,
     /// There was none.
     Failed(Arc<Failure>),
 }
 
+type Table = HashMap<CacheKey, Arc<Flight>, RandomState>;
+
 /// The requests under way.
 #[derive(Debug)]
 pub(crate) struct Flights {
-    shards: Box<[Mutex<HashMap<CacheKey, Arc<Flight>, RandomState>>]>,
+    shards: Box<[Mutex<Table>]>,
     hasher: RandomState,
 }
 
@@ -93,7 +94,7 @@ impl Flights {
         flight.landing.borrow().clone()
     }
 
-    fn shard(&self, key: &CacheKey) -> &Mutex<HashMap<CacheKey, Arc<Flight>, RandomState>> {
+    fn shard(&self, key: &CacheKey) -> &Mutex<Table> {
         let hash = self.hasher.hash_one(key) as usize;
         &self.shards[hash % SHARDS]
     }
@@ -133,7 +134,7 @@ impl Drop for Leader {
         self.flight.landing.send_if_modified(|landing| {
             let silent = landing.is_none();
             if silent {
-                *landing = Some(Landing::Unshareable(Reason::Incomplete));
+                *landing = Some(Landing::Unshareable);
             }
             silent
         });

@@ -311,7 +311,7 @@ impl Cache {
                 let outcome = Outcome { ttl: Some(freshness.ttl()), detail: Some(reason), ..outcome };
                 Ok(Ok(serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)))
             }
-            Landing::Unshareable(_) => Err(Reason::CollapseMismatch),
+            Landing::Unshareable => Err(Reason::CollapseMismatch),
             Landing::Failed(failure) => Ok(Err(failure.as_ref().clone())),
         }
     }
@@ -326,7 +326,7 @@ impl Cache {
         leader: Option<Leader>,
     ) -> Result<Served, Failure> {
         let leads = leader.is_some();
-        let order = self.order(&mut ask, key, generation, &errand, leader);
+        let order = Self::order(&mut ask, key, generation, &errand, leader);
         let work = obtain(Arc::clone(self), order);
         let brought = if leads {
             Adopted::new(Arc::clone(self), Box::pin(work)).await?
@@ -337,7 +337,6 @@ impl Cache {
     }
 
     fn order(
-        &self,
         ask: &mut Ask,
         key: CacheKey,
         generation: Generation,

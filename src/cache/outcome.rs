@@ -4,58 +4,40 @@ use crate::policy::{Freshness, Reason};
 use http::StatusCode;
 use std::net::SocketAddr;
 
-/// The class in which an exchange counts: exactly one, the first that applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CacheResult {
-    Local,
-    Invalid,
-    Denied,
-    Tunnel,
-    Error,
-    Bypass,
-    Collapsed,
-    Hit,
-    Stale,
-    Revalidated,
-    Miss,
+macro_rules! results {
+    ($($name:ident = $token:literal, $says:literal;)*) => {
+        /// The class in which an exchange counts: exactly one, the first that applies.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum CacheResult { $(#[doc = $says] $name,)* }
+
+        impl CacheResult {
+            /// Every result, in the order in which the first that applies is taken.
+            pub const ALL: [Self; 11] = [$(Self::$name,)*];
+
+            /// The metrics' label and the log's word.
+            pub const fn token(self) -> &'static str { match self { $(Self::$name => $token,)* } }
+        }
+    };
 }
 
-impl CacheResult {
-    /// Every result.
-    pub const ALL: [Self; 11] = [
-        Self::Local,
-        Self::Invalid,
-        Self::Denied,
-        Self::Tunnel,
-        Self::Error,
-        Self::Bypass,
-        Self::Collapsed,
-        Self::Hit,
-        Self::Stale,
-        Self::Revalidated,
-        Self::Miss,
-    ];
-    /// The metrics' label and the log's word.
-    pub const fn token(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Invalid => "invalid",
-            Self::Denied => "denied",
-            Self::Tunnel => "tunnel",
-            Self::Error => "error",
-            Self::Bypass => "bypass",
-            Self::Collapsed => "collapsed",
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::Revalidated => "revalidated",
-            Self::Miss => "miss",
-        }
-    }
+results! {
+    Local = "local", "Answered by the proxy itself: its own pages, OPTIONS and TRACE that end here.";
+    Invalid = "invalid", "Malformed, or too large.";
+    Denied = "denied", "A rule of access forbids it.";
+    Tunnel = "tunnel", "CONNECT, or an upgrade that was granted.";
+    Error = "error", "The way to the origin, or the origin itself, failed.";
+    Bypass = "bypass", "The cache took no part.";
+    Collapsed = "collapsed", "Answered by another request's fetch.";
+    Hit = "hit", "Answered from the store, fresh.";
+    Stale = "stale", "Answered from the store, stale by some leave.";
+    Revalidated = "revalidated", "Answered from the store, after the origin validated it.";
+    Miss = "miss", "Answered by the origin.";
 }
 
 /// What the cache did for one request: what Cache-Status, the log, the metrics and `explain` tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
+    /// The class in which it counts.
     pub result: CacheResult,
     /// RFC 9211 `hit`.
     pub hit: bool,

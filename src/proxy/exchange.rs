@@ -73,10 +73,6 @@ impl Exchange {
         self.record.id
     }
 
-    pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
-        &self.telemetry
-    }
-
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }

@@ -10,7 +10,7 @@ pub use listener::{Bound, Counts, Listening, bind};
 /// `server`'s settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// `server.listen`. Restart. Default 127.0.0.1:3128 and [::1]:3128.
+    /// `server.listen`. Restart. Default `127.0.0.1:3128` and `[::1]:3128`.
     pub listen: Vec<SocketAddr>,
     /// Whether `listen` is the default: then a missing `::1` is only a warning.
     pub listen_is_default: bool,
