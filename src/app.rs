@@ -15,6 +15,7 @@ use crate::cache::{self, Cache};
 use crate::cli::{self, Command};
 use crate::clock::Clock;
 use crate::config::{Overrides, Settings, diff};
+use crate::field::via::Pseudonym;
 use crate::policy::rules::{Rules, glob_matches};
 use crate::proxy::{self, Proxy};
 use crate::server::{self, Counts, Listening};
@@ -77,7 +78,7 @@ struct App {
     /// Addresses of our own, refused as destinations.
     own: Vec<SocketAddr>,
     /// Our name in Via where none is configured: the same for the life of the process.
-    pseudonym: Arc<str>,
+    pseudonym: String,
     ready: AtomicBool,
 }
 
@@ -205,11 +206,7 @@ impl App {
 mod gauges;
 
 /// What one exchange sees of the settings.
-fn snapshot(
-    settings: &Settings,
-    own: &[SocketAddr],
-    pseudonym: &Arc<str>,
-) -> anyhow::Result<proxy::Settings> {
+fn snapshot(settings: &Settings, own: &[SocketAddr], pseudonym: &str) -> anyhow::Result<proxy::Settings> {
     Ok(proxy::Settings {
         options: settings.proxy.clone(),
         access: Arc::new(Access::new(settings.access.clone(), own.to_vec())),
@@ -218,14 +215,16 @@ fn snapshot(
             policy: settings.policy.clone(),
             rules: Rules::new(settings.rules.clone())?,
         }),
-        pseudonym: settings.proxy.via.as_deref().map_or_else(|| Arc::clone(pseudonym), Arc::from),
+        pseudonym: Pseudonym::new(settings.proxy.via.as_deref().unwrap_or(pseudonym))
+            .map(Arc::new)
+            .context("proxy.via: no field can hold it")?,
         beyond_loopback: settings.server.listen.iter().any(|a| !a.ip().to_canonical().is_loopback()),
     })
 }
 
 /// Via needs a name that no other proxy has, and that says nothing.
-fn random_pseudonym() -> Arc<str> {
-    format!("larder-{:012x}", rand::random::<u64>() >> 16).into()
+fn random_pseudonym() -> String {
+    format!("larder-{:012x}", rand::random::<u64>() >> 16)
 }
 
 async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {

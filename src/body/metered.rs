@@ -7,7 +7,6 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::{Body, Error};
-use crate::clock::Stopwatch;
 
 /// How a body ended.
 #[derive(Clone, Debug)]
@@ -16,8 +15,6 @@ pub struct Ended {
     pub bytes: u64,
     /// Whether that was all of it. False when the body failed, or whoever sent it gave up.
     pub complete: bool,
-    /// When the first byte was handed on, if one was. [`Stopwatch::started`] is that instant.
-    pub first_byte: Option<Stopwatch>,
     /// Why the body broke off, if it failed.
     pub error: Option<Error>,
 }
@@ -35,7 +32,7 @@ impl<F: FnOnce(Ended)> Unpin for Metered<F> {}
 impl<F: FnOnce(Ended)> Metered<F> {
     /// `body`, counted. A body without bytes ends when it is dropped, which is when its head was handed on.
     pub fn new(body: impl Into<Body>, done: F) -> Self {
-        let ended = Ended { bytes: 0, complete: false, first_byte: None, error: None };
+        let ended = Ended { bytes: 0, complete: false, error: None };
         Self { body: body.into(), ended, done: Some(done) }
     }
 
@@ -64,7 +61,6 @@ impl<F: FnOnce(Ended)> http_body::Body for Metered<F> {
             Poll::Ready(None) => this.end(true),
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(bytes) = frame.data_ref() {
-                    this.ended.first_byte.get_or_insert_with(Stopwatch::start);
                     this.ended.bytes += bytes.len() as u64;
                 }
                 // hyper does not ask again after the last frame.
@@ -124,7 +120,6 @@ mod tests {
         drop(metered);
         let end: Ended = ended.try_recv().expect("called once");
         assert_eq!((end.bytes, end.complete, end.error.is_some()), (bytes, complete, failed));
-        assert_eq!(end.first_byte.is_some(), bytes > 0);
         assert!(ended.try_recv().is_err(), "called more than once");
     }
 

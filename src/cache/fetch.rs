@@ -25,7 +25,7 @@ use crate::access::Access;
 use crate::body::{Body, SharedBody};
 use crate::clock::Moment;
 use crate::field::target::Target;
-use crate::field::via;
+use crate::field::via::Pseudonym;
 use crate::policy::{self, Asked, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
 use crate::store::{Candidates, StoredResponse};
 use crate::upstream::{Call, OnInterim, Received, UpstreamError};
@@ -36,14 +36,14 @@ pub struct Hop {
     /// The version in which the request was received.
     pub version: Version,
     /// Our name in Via.
-    pub pseudonym: Arc<str>,
+    pub pseudonym: Arc<Pseudonym>,
 }
 
 impl Hop {
     /// The fields of a request as they go to the origin.
     pub(crate) fn outgoing(&self, received: &HeaderMap) -> HeaderMap {
         let mut headers = received.clone();
-        via::append(&mut headers, self.version, &self.pseudonym);
+        self.pseudonym.append(&mut headers, self.version);
         headers
     }
 }

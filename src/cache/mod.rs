@@ -92,6 +92,8 @@ pub struct Ask {
     pub access: Arc<Access>,
     /// The snapshot.
     pub settings: Arc<Settings>,
+    /// When it arrived.
+    pub now: Moment,
     /// Where interim responses go.
     pub interim: Option<OnInterim>,
 }
@@ -179,7 +181,7 @@ impl Cache {
 
     /// Looks the request up, and answers it from the store where policy lets it.
     pub fn look(self: &Arc<Self>, ask: &Ask) -> Look {
-        let now = self.clock.now();
+        let now = ask.now;
         let rule = ask.settings.rules.find(&ask.target);
         let key = CacheKey::of(&ask.target, rule);
         let generation = self.store.generation();
@@ -251,6 +253,7 @@ impl Cache {
         match self.flights.join(&key, generation, &self.store) {
             Joined::Lead(leader) => {
                 // Between the look and the join, another flight may have landed.
+                let ask = Ask { now: self.clock.now(), ..ask };
                 if let Look::Served(served) = self.look(&ask) {
                     return Ok(served);
                 }

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use super::Settings;
 use super::refusal::Refusal;
 use crate::field::target::{self, Target};
-use crate::field::via;
 
 /// The longest method that is forwarded: RFC 9110 names none above 16 bytes, registered ones reach 17.
 const MAX_METHOD: usize = 64;
@@ -170,7 +169,7 @@ fn host(parts: &Parts) -> Result<(), Refusal> {
 
 /// Own name in Via: the request has been here. RFC 9110 section 7.6.3.
 fn looped(headers: &HeaderMap, settings: &Settings) -> Result<(), Refusal> {
-    if via::looped(headers, &settings.pseudonym) { Err(Refusal::Loop) } else { Ok(()) }
+    if settings.pseudonym.looped(headers) { Err(Refusal::Loop) } else { Ok(()) }
 }
 
 /// `Max-Forwards: 0`, RFC 9110 section 7.6.2.

@@ -73,6 +73,11 @@ impl Exchange {
         self.record.id
     }
 
+    /// When the request's head had arrived.
+    pub(crate) fn began(&self) -> Moment {
+        self.record.at
+    }
+
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }

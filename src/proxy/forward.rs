@@ -19,7 +19,7 @@ use crate::body::{self, Body};
 use crate::cache::{Ask, CacheResult, Hop, Look, Outcome, Served};
 use crate::field::status::CacheStatus;
 use crate::field::target::Target;
-use crate::field::{treatment, via};
+use crate::field::treatment;
 use crate::upstream::{OnInterim, Stream};
 
 /// Answers from the store at once, or goes and asks.
@@ -53,6 +53,7 @@ pub(crate) fn forward(
         body,
         access: Arc::clone(&settings.access),
         settings: Arc::clone(&settings.cache),
+        now: exchange.began(),
         interim: None,
     };
     match proxy.cache.look(&ask) {
@@ -108,7 +109,7 @@ pub(crate) fn interim(link: Arc<Link>) -> OnInterim {
 /// Adds what every forwarded response carries.
 pub(crate) fn finish(served: Served, exchange: Exchange, settings: &Settings) -> Answer {
     let Served { status, mut headers, body, outcome, received } = served;
-    via::append(&mut headers, received, &settings.pseudonym);
+    settings.pseudonym.append(&mut headers, received);
     cache_status(&outcome, status).append(&mut headers);
     let mut response = Response::new(());
     *response.status_mut() = status;

@@ -35,6 +35,7 @@ use crate::body::Body;
 use crate::cache::{self, Cache, CacheResult, Outcome};
 use crate::clock::Clock;
 use crate::field::status::ProxyError;
+use crate::field::via::Pseudonym;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
@@ -105,7 +106,7 @@ pub struct Settings {
     /// The cache's.
     pub cache: Arc<cache::Settings>,
     /// Our name in Via.
-    pub pseudonym: Arc<str>,
+    pub pseudonym: Arc<Pseudonym>,
     /// Whether a listener is reachable from beyond this machine.
     pub beyond_loopback: bool,
 }

@@ -15,7 +15,7 @@ use crate::body::Body;
 use crate::cache::{CacheResult, Outcome, Served};
 use crate::field::status::Forward;
 use crate::field::target::Target;
-use crate::field::{treatment, via};
+use crate::field::treatment;
 use crate::policy::Reason;
 use crate::upstream::Call;
 
@@ -49,7 +49,7 @@ pub(crate) async fn upgrade(
     let accept = refusal::accept(&parts.headers);
     let mut headers = parts.headers;
     end_to_end(&mut headers, &settings, peer.ip());
-    via::append(&mut headers, parts.version, &settings.pseudonym);
+    settings.pseudonym.append(&mut headers, parts.version);
     let sent = proxy
         .upstream
         .send(Call {
@@ -100,7 +100,7 @@ pub(crate) async fn upgrade(
     let mut headers = received.headers;
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, protocol);
-    via::append(&mut headers, received.version, &settings.pseudonym);
+    settings.pseudonym.append(&mut headers, received.version);
     exchange.answered(StatusCode::SWITCHING_PROTOCOLS, Outcome { result: CacheResult::Tunnel, ..outcome });
     let link = Arc::clone(exchange.link());
     link.put_tunnel(Tunnel {
