@@ -89,17 +89,24 @@ impl Clock {
     }
 
     /// Now, on both clocks.
-    #[allow(clippy::disallowed_methods)]
     pub fn now(&self) -> Moment {
-        match self {
+        self.start().0
+    }
+
+    /// Now, and a stopwatch started at this moment: one look at the monotonic clock for both.
+    #[allow(clippy::disallowed_methods)]
+    pub fn start(&self) -> (Moment, Stopwatch) {
+        let started = Instant::now();
+        let moment = match self {
             Self::System(start) => Moment {
                 wall: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
-                mono: start.elapsed().as_millis() as i64,
+                mono: started.saturating_duration_since(*start).as_millis() as i64,
             },
             Self::Manual(hand) => {
                 Moment { wall: hand.wall.load(Ordering::SeqCst), mono: hand.mono.load(Ordering::SeqCst) }
             }
-        }
+        };
+        (moment, Stopwatch(started))
     }
 }
 

@@ -1,13 +1,24 @@
 //! How running work learns that the process wants to end, and how the process learns that it has ended.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Poll;
+
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+const RUNNING: u8 = 0;
+const DRAINING: u8 = 1;
+const ABORTING: u8 = 2;
 
 /// Handed to everything that runs for long: connections, tunnels, fetches.
 ///
 /// Two steps. `draining`: take nothing new, finish what runs. `aborting`: the limit has passed, end at once.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
+    /// Which step, for those who ask often: the tokens ask under a lock.
+    step: Arc<AtomicU8>,
     draining: CancellationToken,
     aborting: CancellationToken,
     tasks: TaskTracker,
@@ -24,30 +35,43 @@ impl Shutdown {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let step = Arc::clone(&self.step);
         let aborting = self.aborting.clone();
         self.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = work => {}
-                () = aborting.cancelled() => {}
-            }
+            let mut work = pin!(work);
+            let mut aborted = pin!(aborting.cancelled());
+            let mut waits = false;
+            std::future::poll_fn(|cx| {
+                if work.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                // A task keeps its waker, so to be woken it is enough to have asked once.
+                if !waits || step.load(Ordering::Relaxed) == ABORTING {
+                    waits = true;
+                    return aborted.as_mut().poll(cx);
+                }
+                Poll::Pending
+            })
+            .await;
         });
     }
 
     /// Begins the drain.
     pub fn drain(&self) {
+        self.step.fetch_max(DRAINING, Ordering::Relaxed);
         self.draining.cancel();
     }
 
     /// Ends what still runs.
     pub fn abort(&self) {
+        self.step.fetch_max(ABORTING, Ordering::Relaxed);
         self.draining.cancel();
         self.aborting.cancel();
     }
 
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.step.load(Ordering::Relaxed) != RUNNING
     }
 
     /// Resolves when the drain begins.
@@ -64,5 +88,28 @@ impl Shutdown {
     /// How many tracked tasks run.
     pub fn running(&self) -> usize {
         self.tasks.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_ends_by_itself_or_by_an_abort_and_the_drain_waits_for_it() {
+        let shutdown = Shutdown::new();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        shutdown.spawn(async move { drop(ended.await) });
+        shutdown.spawn(std::future::pending());
+        assert_eq!(shutdown.running(), 2);
+        shutdown.drain();
+        assert!(shutdown.is_draining());
+        end.send(()).unwrap();
+        while shutdown.running() > 1 {
+            tokio::task::yield_now().await;
+        }
+        shutdown.abort();
+        shutdown.finished().await;
+        assert_eq!(shutdown.running(), 0);
     }
 }

@@ -9,7 +9,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::{Body, Error};
 
 /// How a body ended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Ended {
     /// Bytes of content that were handed to the connection.
     pub bytes: u64,
@@ -19,20 +19,32 @@ pub struct Ended {
     pub error: Option<Error>,
 }
 
-/// Counts a body's bytes and calls `done` once: at the body's end, or when it is dropped before.
-pub struct Metered<F: FnOnce(Ended) = Box<dyn FnOnce(Ended) + Send>> {
+/// Counts a body's bytes and tells `done` once: at the body's end, or when it is dropped before.
+pub struct Metered<D: Done> {
     body: Body,
     ended: Ended,
-    done: Option<F>,
+    done: Option<D>,
 }
 
-// `F` is never pinned.
-impl<F: FnOnce(Ended)> Unpin for Metered<F> {}
+/// What is told of a body's end.
+pub trait Done {
+    /// Called once.
+    fn done(self, ended: Ended);
+}
 
-impl<F: FnOnce(Ended)> Metered<F> {
+impl<F: FnOnce(Ended)> Done for F {
+    fn done(self, ended: Ended) {
+        self(ended);
+    }
+}
+
+// `D` is never pinned.
+impl<D: Done> Unpin for Metered<D> {}
+
+impl<D: Done> Metered<D> {
     /// `body`, counted. A body without bytes ends when it is dropped, which is when its head was handed on.
-    pub fn new(body: impl Into<Body>, done: F) -> Self {
-        let ended = Ended { bytes: 0, complete: false, error: None };
+    pub fn new(body: impl Into<Body>, done: D) -> Self {
+        let ended = Ended::default();
         Self { body: body.into(), ended, done: Some(done) }
     }
 
@@ -44,12 +56,12 @@ impl<F: FnOnce(Ended)> Metered<F> {
     fn end(&mut self, complete: bool) {
         if let Some(done) = self.done.take() {
             self.ended.complete = complete;
-            done(self.ended.clone());
+            done.done(std::mem::take(&mut self.ended));
         }
     }
 }
 
-impl<F: FnOnce(Ended)> http_body::Body for Metered<F> {
+impl<D: Done> http_body::Body for Metered<D> {
     type Data = Bytes;
     type Error = Error;
 
@@ -85,7 +97,7 @@ impl<F: FnOnce(Ended)> http_body::Body for Metered<F> {
     }
 }
 
-impl<F: FnOnce(Ended)> Drop for Metered<F> {
+impl<D: Done> Drop for Metered<D> {
     fn drop(&mut self) {
         // With a Content-Length, hyper stops at the last byte, whether or not the body knows that it is.
         let complete = self.body.is_end_stream() || self.body.exact_length() == Some(0);
@@ -93,7 +105,7 @@ impl<F: FnOnce(Ended)> Drop for Metered<F> {
     }
 }
 
-impl<F: FnOnce(Ended)> std::fmt::Debug for Metered<F> {
+impl<D: Done> std::fmt::Debug for Metered<D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Metered")
             .field("body", &self.body)

@@ -32,7 +32,7 @@ use hyper::body::Incoming;
 use crate::field::status::ProxyError;
 
 pub use budget::{Budget, Reservation};
-pub use metered::{Ended, Metered};
+pub use metered::{Done, Ended, Metered};
 pub use multipart::{Multipart, Part};
 pub use shared::{Gone, Reader, SharedBody, Writer, shared};
 pub use span::Span;

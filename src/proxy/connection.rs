@@ -16,6 +16,7 @@ use super::link::{ClientIo, Link, Phase};
 use super::tunnel::Active;
 use super::{Call, Proxy};
 use crate::clock::Stopwatch;
+use crate::shutdown::Shutdown;
 
 /// After a refusal, what a client may still send before the socket is closed on it. Without it the client's
 /// kernel throws the answer away when it sees the reset.
@@ -57,7 +58,9 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
             let shutdown = proxy.shutdown().clone();
             async move { shutdown.draining().await }
         }),
+        waits: false,
         drained: false,
+        shutdown: proxy.shutdown().clone(),
     };
     let end = std::future::poll_fn(|cx| watched.poll(cx)).await;
     let parts = watched.connection.into_parts();
@@ -142,14 +145,20 @@ struct Watched {
     watch: Watch,
     timer: Option<Pin<Box<Sleep>>>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    waits: bool,
     drained: bool,
+    shutdown: Shutdown,
 }
 
 impl Watched {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if !self.drained && self.draining.as_mut().poll(cx).is_ready() {
-            self.drained = true;
-            Pin::new(&mut self.connection).graceful_shutdown();
+        // A task keeps its waker, so to be woken it is enough to have asked once.
+        if !self.drained && (!self.waits || self.shutdown.is_draining()) {
+            self.waits = true;
+            if self.draining.as_mut().poll(cx).is_ready() {
+                self.drained = true;
+                Pin::new(&mut self.connection).graceful_shutdown();
+            }
         }
         if let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
             return Poll::Ready(result.map_or_else(End::Broken, |()| End::Done));

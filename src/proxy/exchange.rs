@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::link::Link;
 use super::relay::Carried;
-use crate::body::{Body, Ended, Metered};
+use crate::body::{Body, Done, Ended, Metered};
 use crate::cache::Outcome;
 use crate::clock::{Moment, Stopwatch};
 use crate::telemetry::Telemetry;
 use crate::telemetry::{Record, Url};
 
 /// What hyper sends.
-pub(crate) type Answer = Response<Metered>;
+pub(crate) type Answer = Response<Metered<Option<Exchange>>>;
 
 /// An exchange under way. Dropped before its response was sent, it leaves a record all the same.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn begin(
         id: u64,
-        at: Moment,
+        (at, started): (Moment, Stopwatch),
         telemetry: Arc<Telemetry>,
         link: Arc<Link>,
         client: SocketAddr,
@@ -58,15 +58,7 @@ impl Exchange {
             user_agent: None,
             referer: None,
         });
-        Self {
-            record,
-            started: Stopwatch::start(),
-            telemetry,
-            link,
-            content: None,
-            carried: None,
-            sent: false,
-        }
+        Self { record, started, telemetry, link, content: None, carried: None, sent: false }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -116,15 +108,7 @@ impl Exchange {
     pub(crate) fn send(mut self, head: http::response::Parts, body: Body, outcome: Outcome) -> Answer {
         self.answered(head.status, outcome);
         self.record.content_type = head.headers.get(header::CONTENT_TYPE).cloned();
-        Response::from_parts(head, Metered::new(body, Box::new(move |ended| self.ended(&ended))))
-    }
-
-    fn ended(&mut self, ended: &Ended) {
-        if ended.error.is_some() {
-            // Towards an HTTP/1.0 client a body that breaks off ends like a whole one, but for a reset.
-            self.link.reset();
-        }
-        self.finish(ended.bytes, ended.complete);
+        Response::from_parts(head, Metered::new(body, Some(self)))
     }
 
     /// Ends the exchange: `complete` when all that was to be sent was sent.
@@ -150,8 +134,19 @@ impl Exchange {
 }
 
 /// A response without content, whose exchange is told of elsewhere.
-pub(crate) fn silent() -> Metered {
-    Metered::new(Body::Empty, Box::new(|_| ()))
+pub(crate) fn silent() -> Metered<Option<Exchange>> {
+    Metered::new(Body::Empty, None)
+}
+
+impl Done for Option<Exchange> {
+    fn done(self, ended: Ended) {
+        let Some(mut exchange) = self else { return };
+        if ended.error.is_some() {
+            // Towards an HTTP/1.0 client a body that breaks off ends like a whole one, but for a reset.
+            exchange.link.reset();
+        }
+        exchange.finish(ended.bytes, ended.complete);
+    }
 }
 
 impl Drop for Exchange {

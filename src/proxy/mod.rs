@@ -204,7 +204,7 @@ impl Proxy {
     fn exchange(&self, link: &Arc<Link>, peer: SocketAddr, method: Method, version: Version) -> Exchange {
         Exchange::begin(
             self.ids.fetch_add(1, Ordering::Relaxed),
-            self.clock.now(),
+            self.clock.start(),
             Arc::clone(&self.telemetry),
             Arc::clone(link),
             peer,
