@@ -27,7 +27,12 @@ use crate::upstream::Upstream;
 /// Serves until a signal ends it. Every error here comes before anything listens.
 pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // One worker needs nobody to take work from, and saves what that costs.
+    let mut builder = match settings.server.workers {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder
         .worker_threads(settings.server.workers.max(1))
         .thread_name("larder")
         .enable_all()

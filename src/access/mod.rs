@@ -119,13 +119,17 @@ impl Access {
 
     /// May a plain request (not CONNECT) go to this port?
     pub fn port(&self, scheme: Scheme, port: u16) -> Result<(), Denied> {
-        let (allowed, list) = match &self.options.ports {
-            Some(ports) => (ports.contains(port), ports.with(port, ", ")),
-            None => (ports::is_default(scheme, port), format!("80, \"1024-65535\", {port}")),
+        let allowed = match &self.options.ports {
+            Some(ports) => ports.contains(port),
+            None => ports::is_default(scheme, port),
         };
         if allowed {
             return Ok(());
         }
+        let list = match &self.options.ports {
+            Some(ports) => ports.with(port, ", "),
+            None => format!("80, \"1024-65535\", {port}"),
+        };
         let scheme = scheme.as_str();
         Err(Denied {
             rule: PORT,

@@ -50,26 +50,39 @@ impl<'a> RequestFacts<'a> {
             Method::HEAD => MethodKind::Head,
             _ => MethodKind::Other,
         };
-        let has = |name| headers.contains_key(name);
-        let spoken = has(header::CACHE_CONTROL) || has(header::PRAGMA);
-        Self {
+        let mut facts = Self {
             method,
             headers,
-            cache_control: if spoken {
-                let lines = headers.get_all(header::CACHE_CONTROL);
-                RequestDirectives::parse(lines.iter(), headers.get_all(header::PRAGMA).iter())
-            } else {
-                RequestDirectives::default()
-            },
+            cache_control: RequestDirectives::default(),
             has_content,
-            authorization: has(header::AUTHORIZATION),
-            cookie: has(header::COOKIE),
-            upgrade: has(header::UPGRADE),
-            range: if kind == MethodKind::Get { headers.get(header::RANGE) } else { None },
-            guarded: has(header::IF_MATCH) || has(header::IF_UNMODIFIED_SINCE),
-            conditional: has(header::IF_NONE_MATCH) || has(header::IF_MODIFIED_SINCE),
+            authorization: false,
+            cookie: false,
+            upgrade: false,
+            range: None,
+            guarded: false,
+            conditional: false,
             kind,
+        };
+        let mut spoken = false;
+        // One walk over the few names that there are costs less than a look-up of each that matters.
+        for name in headers.keys() {
+            match name.as_str() {
+                "cache-control" | "pragma" => spoken = true,
+                "authorization" => facts.authorization = true,
+                "cookie" => facts.cookie = true,
+                "upgrade" => facts.upgrade = true,
+                "range" if kind == MethodKind::Get => facts.range = headers.get(header::RANGE),
+                "if-match" | "if-unmodified-since" => facts.guarded = true,
+                "if-none-match" | "if-modified-since" => facts.conditional = true,
+                _ => {}
+            }
         }
+        if spoken {
+            let lines = headers.get_all(header::CACHE_CONTROL);
+            let pragma = headers.get_all(header::PRAGMA);
+            facts.cache_control = RequestDirectives::parse(lines.iter(), pragma.iter());
+        }
+        facts
     }
 
     /// Whether the method is HEAD.

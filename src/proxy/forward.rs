@@ -2,7 +2,7 @@
 //! finished response.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Frame;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use crate::field::status::CacheStatus;
 use crate::field::target::Target;
 use crate::field::treatment;
 use crate::upstream::{OnInterim, Stream};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Answers from the store at once, or goes and asks.
 pub(crate) fn forward(
@@ -86,12 +88,12 @@ pub(crate) fn end_to_end(headers: &mut HeaderMap, settings: &Settings, client: s
     treatment::strip_request(headers);
     match settings.options.forwarded_for {
         ForwardedFor::Delete => {
-            headers.remove("x-forwarded-for");
+            headers.remove(X_FORWARDED_FOR);
         }
         ForwardedFor::Keep => {}
         ForwardedFor::Add => {
             if let Ok(value) = HeaderValue::try_from(client.to_canonical().to_string()) {
-                headers.append("x-forwarded-for", value);
+                headers.append(X_FORWARDED_FOR, value);
             }
         }
     }
