@@ -102,3 +102,15 @@ fn a_response_that_was_not_wholly_sent_is_told() {
     let log: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(log["complete"], false, "{line}");
 }
+
+#[test]
+fn a_reader_that_never_reads_costs_lines_and_not_service() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::builder().deaf().config("log.queue = 16").start();
+    let mut client = proxy.client();
+    for _ in 0..2_000 {
+        client.get(&origin.url("/x")).assert_status(200);
+    }
+    assert!(proxy.metric("larder_access_log_dropped_lines_total", &[]) > 0.0);
+}

@@ -375,3 +375,15 @@ fn a_206_unasked_is_not_taken_for_the_whole() {
     assert_ne!(again.status, 200, "{again}");
     assert_eq!(origin.hits("/x"), 2);
 }
+
+#[test]
+fn a_206_may_be_fresh_by_heuristics() {
+    let origin = Origin::start();
+    let modified = format!("Last-Modified: {}", date(-1_000_000));
+    origin.on("/x", move |x| {
+        x.reply("206 Partial Content", &["ETag: \"v\"", &modified, "Content-Range: bytes 0-4/10"], "01234");
+    });
+    let proxy = Proxy::open();
+    proxy.get_with(&origin.url("/x"), &["Range: bytes=0-4"]);
+    proxy.get_with(&origin.url("/x"), &["Range: bytes=1-2"]).assert_hit().assert_body("12");
+}

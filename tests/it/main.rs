@@ -16,6 +16,7 @@ mod collapse;
 mod conditions;
 mod config;
 mod connect;
+mod connections;
 mod defaults;
 mod drain;
 mod errors;

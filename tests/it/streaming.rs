@@ -235,3 +235,21 @@ fn trailers_of_a_stored_response_do_no_harm() {
         assert_eq!(response.field("set-cookie"), None, "trailers are never merged");
     }
 }
+
+#[test]
+fn a_client_that_leaves_ends_a_download_that_nobody_else_reads() {
+    let origin = Origin::start();
+    let (ended, was_ended) = std::sync::mpsc::channel();
+    origin.on("/x", move |x| {
+        x.write("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: 1000000000\r\n\r\n");
+        let part = vec![b'x'; 64 * 1024];
+        while x.written(&part) {}
+        ended.send(()).unwrap();
+    });
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    client.begin("GET", &origin.url("/x"), &[], "");
+    client.head("GET");
+    client.wire.reset();
+    was_ended.recv_timeout(crate::support::DEADLINE).expect("the origin's connection ends");
+}

@@ -44,6 +44,8 @@ pub(crate) struct Request {
     pub(crate) whole: Option<bool>,
     /// Which connection it came on, counted from 0.
     pub(crate) connection: usize,
+    /// Who sent it.
+    pub(crate) peer: Option<std::net::IpAddr>,
 }
 
 impl Request {
@@ -304,7 +306,8 @@ impl Drop for Origin {
 fn serve(mut wire: Wire, connection: usize, shared: &Arc<Shared>) {
     loop {
         let Ok(Some(head)) = wire.head() else { return };
-        let Ok(request) = parse(head, connection) else {
+        let peer = wire.socket().peer_addr().ok().map(|peer| peer.ip());
+        let Ok(request) = parse(head, connection, peer) else {
             wire.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok();
             return;
         };
@@ -336,7 +339,7 @@ fn serve(mut wire: Wire, connection: usize, shared: &Arc<Shared>) {
     }
 }
 
-fn parse(head: Head, connection: usize) -> io::Result<Request> {
+fn parse(head: Head, connection: usize, peer: Option<std::net::IpAddr>) -> io::Result<Request> {
     let line = head.line.clone();
     let mut words = line.split(' ').map(str::to_owned);
     let (Some(method), Some(target), Some(version), None) =
@@ -353,5 +356,6 @@ fn parse(head: Head, connection: usize) -> io::Result<Request> {
         trailers: Vec::new(),
         whole: None,
         connection,
+        peer,
     })
 }

@@ -33,6 +33,9 @@ pub(crate) struct Start {
     environment: Vec<(String, String)>,
     listen: Option<Vec<String>>,
     admin_listen: Option<String>,
+    /// Descriptors the process may have; 0: as many as the machine gives.
+    descriptors: usize,
+    deaf: bool,
 }
 
 /// Lines that a stream brought so far.
@@ -109,6 +112,18 @@ pub(crate) fn command() -> Command {
     command
 }
 
+/// The same, run under a bound on file descriptors.
+fn limited(descriptors: usize) -> Command {
+    let plain = command();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(plain.get_program());
+    plain
+        .get_envs()
+        .filter(|(_, value)| value.is_none())
+        .for_each(|(name, _)| drop(limited.env_remove(name)));
+    limited
+}
+
 impl Start {
     /// TOML that is laid over the open profile.
     pub(crate) fn config(mut self, toml: &str) -> Self {
@@ -138,13 +153,26 @@ impl Start {
         self
     }
 
+    /// With a bound on its file descriptors, soft and hard.
+    pub(crate) fn descriptors(mut self, most: usize) -> Self {
+        self.descriptors = most;
+        self
+    }
+
+    /// Nobody reads its standard output.
+    pub(crate) fn deaf(mut self) -> Self {
+        self.deaf = true;
+        self
+    }
+
     #[track_caller]
     pub(crate) fn start(self) -> Proxy {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("larder.toml");
         std::fs::write(&file, render(!self.closed, &self.config)).unwrap();
         let listen = self.listen.unwrap_or_else(|| vec!["127.0.0.1:0".to_owned()]);
-        let mut child = command()
+        let mut command = if self.descriptors == 0 { command() } else { limited(self.descriptors) };
+        let mut child = command
             .arg("--config")
             .arg(&file)
             .args(listen.iter().flat_map(|a| ["--listen", a]))
@@ -156,7 +184,7 @@ impl Start {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = Lines::read(child.stdout.take().unwrap());
+        let log = if self.deaf { Lines::default() } else { Lines::read(child.stdout.take().unwrap()) };
         let diagnostics = Lines::read(child.stderr.take().unwrap());
         // The admin listener's line comes last.
         let admin = diagnostics.wait("start", |l| l.starts_with("larder: admin listening on "));
