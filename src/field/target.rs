@@ -336,7 +336,7 @@ impl<'a> Authority<'a> {
             let mut text = self.host.to_ascii_lowercase();
             if let Some(port) = port {
                 text.push(':');
-                text.push_str(&port.to_string());
+                text.push_str(itoa::Buffer::new().format(port));
             }
             Text::from(text)
         } else {
@@ -383,7 +383,7 @@ fn host_of(host: &[u8]) -> Result<(&str, Option<IpAddr>), TargetError> {
         return Err(TargetError::HostByte { host: shown(host), byte });
     }
     let Ok(text) = str::from_utf8(host) else { return Err(TargetError::HostLabels(shown(host))) };
-    if text.len() > LONGEST_NAME || text.starts_with('.') || text.contains("..") {
+    if text.len() > LONGEST_NAME || text.starts_with('.') || host.windows(2).any(|pair| pair == b"..") {
         return Err(TargetError::HostLabels(shown(host)));
     }
     let may_be_address = host.first().is_some_and(u8::is_ascii_digit);

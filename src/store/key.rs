@@ -1,5 +1,6 @@
 //! The cache key: the target's URL, less what a rule leaves out of it. RFC 9111 section 2.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -14,45 +15,49 @@ pub struct CacheKey {
     hash: u64,
 }
 
-/// Keys up to this length are put together on the stack, so that a key is one allocation.
-const SHORT: usize = 512;
+/// What a thread keeps for putting keys together, so that a key is one allocation.
+const KEPT: usize = 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 impl CacheKey {
     /// The key of a target. Parameters of the query that `rule` ignores are left out; the others keep their
     /// order and bytes, and so does everything else.
     pub fn of(target: &Target, rule: Option<&Rule>) -> Self {
-        let path = target.path.as_str();
-        let parts = [target.scheme.as_str(), "://", target.authority.as_str()];
-        match (rule, path.split_once('?')) {
-            (Some(rule), Some((path, query))) if !rule.ignore_query.is_empty() => {
-                let mut kept = String::with_capacity(query.len() + 1);
-                for parameter in query.split('&') {
-                    let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
-                    if !rule.ignores(name) {
-                        kept.push(if kept.is_empty() { '?' } else { '&' });
-                        kept.push_str(parameter);
-                    }
-                }
-                Self::join([parts[0], parts[1], parts[2], path, &kept])
+        SCRATCH.with_borrow_mut(|text| {
+            text.clear();
+            text.push_str(target.scheme.as_str());
+            text.push_str("://");
+            text.push_str(&target.authority);
+            match rule.filter(|rule| !rule.ignore_query.is_empty()) {
+                None => text.push_str(target.path.as_str()),
+                Some(rule) => Self::put_kept(text, target.path.as_str(), rule),
             }
-            _ => Self::join([parts[0], parts[1], parts[2], path, ""]),
+            let key = Self::from_text(text);
+            text.shrink_to(KEPT);
+            key
+        })
+    }
+
+    /// The path, and those parameters of the query that `rule` does not ignore.
+    fn put_kept(text: &mut String, path: &str, rule: &Rule) {
+        let Some((path, query)) = path.split_once('?') else { return text.push_str(path) };
+        text.push_str(path);
+        let mut before = '?';
+        for parameter in query.split('&') {
+            let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+            if !rule.ignores(name) {
+                text.push(before);
+                text.push_str(parameter);
+                before = '&';
+            }
         }
     }
 
-    fn join(parts: [&str; 5]) -> Self {
-        let length = parts.iter().map(|part| part.len()).sum();
-        let mut short = [0; SHORT];
-        let text = if let Some(buffer) = short.get_mut(..length) {
-            let mut at = 0;
-            for part in parts {
-                buffer[at..at + part.len()].copy_from_slice(part.as_bytes());
-                at += part.len();
-            }
-            std::str::from_utf8(buffer).map(Arc::from).ok()
-        } else {
-            None
-        };
-        let text = text.unwrap_or_else(|| parts.concat().into());
+    fn from_text(text: &str) -> Self {
+        let text: Arc<str> = text.into();
         // Seeded once a process: clients choose targets, and must not choose which of them collide.
         let hash = ahash::RandomState::with_seed(0).hash_one(&*text);
         Self { text, hash }
