@@ -394,18 +394,20 @@ pub(crate) fn settled(counter: &AtomicUsize) -> usize {
 #[test]
 fn an_upload_that_breaks_off_breaks_off_for_the_origin() {
     let origin = Origin::start();
-    origin.on("/x", |x| {
-        x.body();
-        x.reply("200 OK", &[], "");
-    });
     let proxy = Proxy::open();
-    for framing in ["Transfer-Encoding: chunked\r\n\r\n5\r\nhel", "Content-Length: 5\r\n\r\nhel"] {
+    for (path, framing) in [
+        ("/chunked", "Transfer-Encoding: chunked\r\n\r\n5\r\nhel"),
+        ("/length", "Content-Length: 5\r\n\r\nhel"),
+    ] {
+        origin.on(path, |x| {
+            x.body();
+            x.reply("200 OK", &[], "");
+        });
         let mut client = proxy.client();
-        client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\n{framing}", origin.url("/x")));
-        origin.wait("/x", 1);
+        client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\n{framing}", origin.url(path)));
+        origin.wait(path, 1);
         client.wire.reset();
-        let seen = origin.wait_body("/x");
-        assert_eq!(seen.whole, Some(false), "no end was invented for {framing:?}");
+        assert_eq!(origin.wait_body(path).whole, Some(false), "no end was invented for {framing:?}");
     }
 }
 

@@ -117,10 +117,9 @@ fn limited(descriptors: usize) -> Command {
     let plain = command();
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(plain.get_program());
-    plain
-        .get_envs()
-        .filter(|(_, value)| value.is_none())
-        .for_each(|(name, _)| drop(limited.env_remove(name)));
+    for (name, _) in plain.get_envs().filter(|(_, value)| value.is_none()) {
+        limited.env_remove(name);
+    }
     limited
 }
 
