@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::Access;
@@ -23,6 +24,9 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry::{AccessLog, Gauges, Metrics, Telemetry};
 use crate::upstream::Upstream;
+
+/// How long what was cut off may take to end, and the log to be written: neither waits for anybody else.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends it. Every error here comes before anything listens.
 pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
@@ -128,16 +132,19 @@ impl App {
     /// Reads the configuration again: all of it is put in force, or nothing.
     fn reload(&self) -> Result<Reloaded, ControlError> {
         let refused = |error: &dyn std::fmt::Display| ControlError::Refused(vec![error.to_string()]);
+        // Before the file is read: of two reloads at once, the one that read it last must also be the last.
+        let mut settings = self.settings.lock();
         let new = Settings::load(&self.overrides)
             .map_err(|errors| ControlError::Refused(errors.0.iter().map(ToString::to_string).collect()))?;
-        let mut settings = self.settings.lock();
         let changes = diff::diff(&settings, &new);
         let running = diff::running(&settings, &new);
         let snapshot = snapshot(&running, &self.own, &self.pseudonym).map_err(|e| refused(&e))?;
         self.upstream.reconfigure(running.upstream.clone()).map_err(|e| refused(&e))?;
+        // From here on nothing can fail.
         self.cache.store().reconfigure(&running.store, &running.body);
-        self.cache.store().supersede();
         self.proxy.reconfigure(snapshot);
+        // After it: what was begun under the old settings must not be stored under the new ones.
+        self.cache.store().supersede();
         self.telemetry.log.reconfigure(&running.telemetry);
         self.server.store(Arc::new(running.server.clone()));
         self.admin.store(Arc::new(running.admin.clone()));
@@ -294,13 +301,13 @@ async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
         _ = interrupt.recv() => ExitCode::FAILURE,
     };
     app.shutdown.abort();
-    // The last lines of the log; a reader that has left is not waited for.
+    // What was cut off leaves its records, then the last lines of the log go out; a task that does not end and a
+    // reader that has left are not waited for.
+    let ended = tokio::time::timeout(LAST_WORDS, app.shutdown.finished()).await.is_ok();
     let log = Arc::clone(&app.telemetry);
-    let _flushed_or_not = tokio::time::timeout(
-        std::time::Duration::from_secs(1),
-        tokio::task::spawn_blocking(move || log.log.flush()),
-    )
-    .await;
+    let flush = tokio::task::spawn_blocking(move || log.log.flush());
+    let flushed = tokio::time::timeout(LAST_WORDS, flush).await.is_ok();
+    tracing::debug!(ended, flushed, "last words");
     Ok(code)
 }
 

@@ -89,7 +89,13 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
                 }
             }
         };
-        let Ok(frame) = frame else { return abandon(&cache, fill) };
+        let Ok(frame) = frame else {
+            // Somebody may have joined while the origin was silent: then its limits are those of any reader.
+            if fill.readers() > 0 && patience.goes_on(&fill, &place.settings.options) {
+                continue;
+            }
+            return abandon(&cache, fill);
+        };
         match frame {
             None => break,
             Some(Ok(frame)) => match frame.into_data() {

@@ -120,6 +120,11 @@ impl Leader {
         self.flight.landing.send_replace(Some(landing));
     }
 
+    #[cfg(test)]
+    pub(crate) fn followers(&self) -> usize {
+        self.flight.landing.receiver_count()
+    }
+
     fn remove(&self) {
         let mut shard = self.flights.shard(&self.key).lock();
         if shard.get(&self.key).is_some_and(|found| Arc::ptr_eq(found, &self.flight)) {

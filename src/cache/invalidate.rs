@@ -25,6 +25,7 @@ impl Cache {
         reason: Reason,
     ) -> Result<Served, Failure> {
         let request_time = self.clock.now();
+        let begun = self.store.generation();
         let received = self.send(&mut ask).await.map_err(|e| Failure::Upstream(Arc::new(e)))?;
         let outcome = Outcome {
             result: CacheResult::Bypass,
@@ -34,16 +35,19 @@ impl Cache {
             upstream: Some(received.address),
             ..Outcome::default()
         };
+        let rule = ask.settings.rules.find(&ask.target);
+        // What another request has invalidated meanwhile, this answer must not bring back.
+        let posted = (ask.method == Method::POST)
+            .then(|| CacheKey::of(&ask.target, rule))
+            .filter(|key| self.store.is_current(key, begun));
         self.invalidate_by(&ask, &received);
-        if ask.method == Method::POST {
-            let rule = ask.settings.rules.find(&ask.target);
+        if let Some(key) = posted {
             let now = self.clock.now();
             let terms = Terms { options: &ask.settings.policy, rule, now };
             let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
             let reply = reply(&received, request_time, now);
             if let Some(head) = policy::post_stores(&facts, &ask.target, &reply, &terms) {
                 // After the invalidation: of the generation that it began.
-                let key = CacheKey::of(&ask.target, rule);
                 let place = Place {
                     generation: self.store.generation(),
                     key,

@@ -12,6 +12,8 @@ mod flight;
 mod invalidate;
 pub mod outcome;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod uncacheable;
 
 pub use explain::{host_of, parse_url};
@@ -269,6 +271,11 @@ impl Cache {
                     Ok(None) => Reason::CollapseMismatch,
                     Err(_elapsed) => Reason::CollapseTimeout,
                 };
+                // A leader that found it stored after all has told nobody what it is.
+                let ask = Ask { now: self.clock.now(), ..ask };
+                if let Look::Served(served) = self.look(&ask) {
+                    return Ok(served);
+                }
                 let errand = Errand { reason: errand.reason.or(Some(reason)), ..errand };
                 self.alone(ask, key, generation, errand, None).await
             }

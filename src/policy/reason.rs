@@ -45,7 +45,7 @@ reasons! {
     Incomplete = "incomplete", "RFC 9111 section 3.3", "The response broke off.";
     TooLarge = "too-large", "configuration", "The body is larger than the largest stored response.";
     NoRoom = "no-room", "configuration", "No room could be reserved in the cache.";
-    Superseded = "superseded", "RFC 9111 section 4.4", "An invalidation, a purge or a reload came while the response was under way.";
+    Superseded = "superseded", "RFC 9111 section 4.4", "An invalidation, a purge, a reload or a newer response came while the response was under way.";
     Abandoned = "abandoned", "configuration", "Every reader left, and finishing was not cheap.";
     NotModified = "not-modified", "RFC 9111 section 4.3.3", "The 304 answers the client's own condition; nothing is stored for it to update.";
     Unasked = "unasked", "RFC 9110 section 15.4.5", "A 304 or 206 that nothing in the request asked for.";

@@ -30,6 +30,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         tracing::debug!(%error, %peer, "TCP_NODELAY could not be set");
     }
     let link = Arc::new(Link::default());
+    let _claims = Claims(Arc::clone(&link));
     let options = proxy.settings().options.clone();
     let service = Call { proxy: Arc::clone(&proxy), link: Arc::clone(&link), peer, local };
     let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&link)));
@@ -94,6 +95,17 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
                 proxy.counts().slow_clients.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+/// A tunnel that was granted holds its exchange, and that the link on which the tunnel waits. Where the connection
+/// ends before it runs (the client is gone, the process ends), this takes it off, which closes its far end and
+/// sends its record.
+struct Claims(Arc<Link>);
+
+impl Drop for Claims {
+    fn drop(&mut self) {
+        drop(self.0.take_tunnel());
     }
 }
 

@@ -102,11 +102,24 @@ impl Exchange {
         self.record.status = Some(status);
         self.record.outcome = outcome;
         self.record.first_byte = Some(self.started.elapsed());
+        self.link.close_interim();
     }
 
     /// The response as hyper sends it; the record goes out when its body has ended.
-    pub(crate) fn send(mut self, head: http::response::Parts, body: Body, outcome: Outcome) -> Answer {
+    pub(crate) fn send(
+        mut self,
+        mut head: http::response::Parts,
+        mut body: Body,
+        outcome: Outcome,
+    ) -> Answer {
         self.answered(head.status, outcome);
+        if self.record.method == Method::HEAD && !matches!(body, Body::Empty) {
+            // hyper would drop it unread, which is how a body looks that broke off.
+            if let Some(length) = body.exact_length() {
+                head.headers.entry(header::CONTENT_LENGTH).or_insert(length.into());
+            }
+            body = Body::Empty;
+        }
         self.record.content_type = head.headers.get(header::CONTENT_TYPE).cloned();
         Response::from_parts(head, Metered::new(body, Some(self)))
     }

@@ -34,15 +34,19 @@ pub(crate) fn forward(
     body: Body,
     target: Arc<Target>,
 ) -> Handling {
-    if let Some(protocol) = upgrade::asked_for(&parts, &settings.options) {
+    let has_content = !matches!(body, Body::Empty);
+    if let Some(protocol) = upgrade::asked_for(&parts, has_content, &settings.options) {
         let proxy = Arc::clone(proxy);
         let peer = call.peer;
         return Handling::slow(async move {
-            upgrade::upgrade(proxy, settings, exchange, parts, body, target, peer, protocol).await
+            upgrade::upgrade(proxy, settings, exchange, parts, target, peer, protocol).await
         });
     }
-    let has_content = !matches!(body, Body::Empty);
-    let body = if has_content { Body::boxed(Counted { body, bytes: exchange.counter() }) } else { body };
+    let body = if has_content {
+        Body::boxed(Counted::new(body, exchange.counter(), Arc::clone(&call.link)))
+    } else {
+        body
+    };
     admit::decrement(&parts.method, &mut parts.headers);
     end_to_end(&mut parts.headers, &settings, call.peer.ip());
     let version = parts.version;
@@ -99,11 +103,12 @@ pub(crate) fn end_to_end(headers: &mut HeaderMap, settings: &Settings, client: s
     }
 }
 
-/// Where interim responses go: into the queue of the client's connection.
+/// Where interim responses go: into the queue of the client's connection, until the final one is there.
 pub(crate) fn interim(link: Arc<Link>) -> OnInterim {
+    let exchange = link.open_interim();
     Arc::new(move |status, headers| {
         if let Some(head) = interim_head(status, headers) {
-            link.send_interim(&head);
+            link.send_interim(exchange, &head);
         }
     })
 }
@@ -167,10 +172,27 @@ pub(crate) async fn connect(
     }
 }
 
-/// A request's content, counted as it passes.
+/// A request's content, counted as it passes. Where it is given up before its end (the origin has answered, or
+/// failed, without reading it), the connection ends after the answer, and has to linger: the client still sends.
 pub(crate) struct Counted {
-    pub(crate) body: Body,
-    pub(crate) bytes: Arc<AtomicU64>,
+    body: Body,
+    bytes: Arc<AtomicU64>,
+    link: Arc<Link>,
+    ended: bool,
+}
+
+impl Counted {
+    fn new(body: Body, bytes: Arc<AtomicU64>, link: Arc<Link>) -> Self {
+        Self { body, bytes, link, ended: false }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if !self.ended && !http_body::Body::is_end_stream(&self.body) {
+            self.link.linger();
+        }
+    }
 }
 
 impl http_body::Body for Counted {
@@ -182,10 +204,17 @@ impl http_body::Body for Counted {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, body::Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+                } else {
+                    // Trailers.
+                    self.ended = true;
+                }
+            }
+            Some(Err(_)) => {}
+            None => self.ended = true,
         }
         Poll::Ready(frame)
     }

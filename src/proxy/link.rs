@@ -43,6 +43,8 @@ pub(crate) struct Link {
     /// Counts writes that went through, for the same reason as `exchanges`.
     written: AtomicU64,
     has_interim: AtomicBool,
+    /// Whether `interim` is open, told without its lock.
+    takes_interim: AtomicBool,
     interim: Mutex<Interim>,
     /// Set by an exchange that leaves bytes of its request unread.
     linger: AtomicBool,
@@ -53,6 +55,9 @@ pub(crate) struct Link {
 
 #[derive(Debug, Default)]
 struct Interim {
+    /// The exchange that awaits its final response. What a fetch that was given up still brings is of none, and
+    /// must not get into a response or before the next one.
+    open: Option<u64>,
     queue: BytesMut,
     waker: Option<Waker>,
 }
@@ -87,9 +92,28 @@ impl Link {
         (self.blocked.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
     }
 
-    /// Queues the head of an interim response; it goes out as soon as the message before it is through.
-    pub(crate) fn send_interim(&self, head: &[u8]) {
+    /// Takes interim responses from now on, until the final one is there. Gives the exchange that they are for.
+    pub(crate) fn open_interim(&self) -> u64 {
+        let exchange = self.exchanges();
+        self.interim.lock().open = Some(exchange);
+        self.takes_interim.store(true, Ordering::Relaxed);
+        exchange
+    }
+
+    /// The final response is there.
+    pub(crate) fn close_interim(&self) {
+        if self.takes_interim.swap(false, Ordering::Relaxed) {
+            self.interim.lock().open = None;
+        }
+    }
+
+    /// Queues the head of an interim response; it goes out as soon as the message before it is through. One that
+    /// comes after the final response is dropped.
+    pub(crate) fn send_interim(&self, exchange: u64, head: &[u8]) {
         let mut interim = self.interim.lock();
+        if interim.open != Some(exchange) {
+            return;
+        }
         interim.queue.extend_from_slice(head);
         self.has_interim.store(true, Ordering::Release);
         if let Some(waker) = interim.waker.take() {
@@ -157,7 +181,9 @@ impl ClientIo {
     fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             while self.sending.has_remaining() {
-                let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.sending))?;
+                let result = Pin::new(&mut self.stream).poll_write(cx, &self.sending);
+                self.note_write(&result);
+                let sent = ready!(result)?;
                 if sent == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
@@ -289,6 +315,26 @@ pub(crate) fn interim_head(status: http::StatusCode, headers: &http::HeaderMap) 
 mod tests {
     use super::*;
     use http::{HeaderMap, HeaderValue, StatusCode};
+
+    #[test]
+    fn an_interim_head_that_comes_too_late_is_dropped() {
+        let link = Link::default();
+        let queued = || link.interim.lock().queue.len();
+        link.exchange_begins();
+        let first = link.open_interim();
+        link.send_interim(first, b"abc");
+        assert_eq!(queued(), 3);
+        link.close_interim();
+        link.send_interim(first, b"late");
+        assert_eq!(queued(), 3);
+        link.exchange_ends();
+        link.exchange_begins();
+        let second = link.open_interim();
+        link.send_interim(first, b"later");
+        assert_eq!(queued(), 3);
+        link.send_interim(second, b"d");
+        assert_eq!(queued(), 4);
+    }
 
     #[test]
     fn an_interim_head_carries_all_its_fields_and_101_is_none() {

@@ -44,18 +44,37 @@ pub(crate) enum End {
     Drained,
 }
 
-/// What a tunnel carried.
-#[derive(Debug, Default)]
+/// What a tunnel carried, and when last.
+#[derive(Debug)]
 pub(crate) struct Carried {
     /// Bytes from the client.
     pub(crate) up: AtomicU64,
     /// Bytes to the client.
     pub(crate) down: AtomicU64,
+    begun: Stopwatch,
+    /// Milliseconds from `begun` until something moved.
+    last: AtomicU64,
 }
 
 impl Carried {
-    fn total(&self) -> u64 {
-        self.up.load(Ordering::Relaxed) + self.down.load(Ordering::Relaxed)
+    pub(crate) fn new() -> Self {
+        Self {
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            begun: Stopwatch::start(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts `moved` bytes in one of the two.
+    fn add(&self, count: &AtomicU64, moved: usize) {
+        count.fetch_add(moved as u64, Ordering::Relaxed);
+        self.last.store(self.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// For how long nothing has moved.
+    fn silent(&self) -> Duration {
+        self.begun.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 }
 
@@ -74,8 +93,10 @@ pub(crate) async fn relay(
         match far {
             Far::Tcp(far) => {
                 early(&client, &far, &early_up, &early_down, carried).await?;
-                let ended =
-                    tokio::try_join!(pour(&client, &far, &carried.up), pour(&far, &client, &carried.down));
+                let ended = tokio::try_join!(
+                    pour(&client, &far, carried, &carried.up),
+                    pour(&far, &client, carried, &carried.down)
+                );
                 if ended.is_err() {
                     // The side that still lives must not take the break for an end.
                     let _unset_is_harmless = (client.set_zero_linger(), far.set_zero_linger());
@@ -86,12 +107,14 @@ pub(crate) async fn relay(
                 let (client_read, mut client_write) = client.into_split();
                 let (far_read, mut far_write) = tokio::io::split(far);
                 far_write.write_all(&early_up).await?;
-                carried.up.fetch_add(early_up.len() as u64, Ordering::Relaxed);
+                // TLS may hold back what it was given.
+                far_write.flush().await?;
+                carried.add(&carried.up, early_up.len());
                 client_write.write_all(&early_down).await?;
-                carried.down.fetch_add(early_down.len() as u64, Ordering::Relaxed);
+                carried.add(&carried.down, early_down.len());
                 tokio::try_join!(
-                    copy(client_read, far_write, &carried.up),
-                    copy(far_read, client_write, &carried.down)
+                    copy(client_read, far_write, carried, &carried.up),
+                    copy(far_read, client_write, carried, &carried.down)
                 )
                 .map(|_| ())
             }
@@ -108,32 +131,22 @@ pub(crate) async fn relay(
 
 /// Resolves when nothing has moved for `idle`, or for a short while when draining.
 async fn watch(carried: &Carried, idle: Duration, shutdown: &Shutdown) -> End {
-    let mut seen = carried.total();
-    let mut since = Stopwatch::start();
     loop {
-        let (limit, end) = if shutdown.is_draining() {
-            (SILENT_WHILE_DRAINING.min(idle), End::Drained)
-        } else {
-            (idle, End::Idle)
-        };
-        let left = limit.saturating_sub(since.elapsed());
-        if shutdown.is_draining() {
+        let draining = shutdown.is_draining();
+        let (limit, end) =
+            if draining { (SILENT_WHILE_DRAINING.min(idle), End::Drained) } else { (idle, End::Idle) };
+        let left = limit.saturating_sub(carried.silent());
+        if left.is_zero() {
+            return end;
+        }
+        if draining {
             tokio::time::sleep(left).await;
         } else {
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
-                () = shutdown.draining() => {
-                    since = Stopwatch::start();
-                    continue;
-                }
+                () = shutdown.draining() => {}
             }
         }
-        let now = carried.total();
-        if now == seen {
-            return end;
-        }
-        seen = now;
-        since = Stopwatch::start();
     }
 }
 
@@ -146,11 +159,11 @@ async fn early(
 ) -> io::Result<()> {
     if !up.is_empty() {
         write_all(&mut far, up).await?;
-        carried.up.fetch_add(up.len() as u64, Ordering::Relaxed);
+        carried.add(&carried.up, up.len());
     }
     if !down.is_empty() {
         write_all(&mut client, down).await?;
-        carried.down.fetch_add(down.len() as u64, Ordering::Relaxed);
+        carried.add(&carried.down, down.len());
     }
     Ok(())
 }
@@ -169,7 +182,7 @@ async fn write_all(to: &mut &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(target_os = "linux")]
-async fn pour(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
+async fn pour(from: &TcpStream, to: &TcpStream, carried: &Carried, count: &AtomicU64) -> io::Result<()> {
     use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
     use tokio::io::Interest;
 
@@ -192,14 +205,14 @@ async fn pour(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result
                 return Err(io::ErrorKind::WriteZero.into());
             }
             held -= moved;
-            count.fetch_add(moved as u64, Ordering::Relaxed);
+            carried.add(count, moved);
         }
     }
 }
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(not(target_os = "linux"))]
-async fn pour(from: &TcpStream, mut to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
+async fn pour(from: &TcpStream, mut to: &TcpStream, carried: &Carried, count: &AtomicU64) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
         from.readable().await?;
@@ -207,7 +220,7 @@ async fn pour(from: &TcpStream, mut to: &TcpStream, count: &AtomicU64) -> io::Re
             Ok(0) => return end_of(to),
             Ok(read) => {
                 write_all(&mut to, &piece[..read]).await?;
-                count.fetch_add(read as u64, Ordering::Relaxed);
+                carried.add(count, read);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
@@ -223,7 +236,7 @@ fn end_of(to: &TcpStream) -> io::Result<()> {
     }
 }
 
-async fn copy<R, W>(mut from: R, mut to: W, count: &AtomicU64) -> io::Result<()>
+async fn copy<R, W>(mut from: R, mut to: W, carried: &Carried, count: &AtomicU64) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -237,6 +250,6 @@ where
         }
         to.write_all(&piece[..read]).await?;
         to.flush().await?;
-        count.fetch_add(read as u64, Ordering::Relaxed);
+        carried.add(count, read);
     }
 }

@@ -52,7 +52,7 @@ impl Tunnel {
     /// Runs to its end; the exchange sends its record then. `early` is what the client sent behind its request.
     pub(crate) async fn run(self, client: TcpStream, early: Bytes, active: Active, shutdown: &Shutdown) {
         let Self { far, early: early_down, idle, mut exchange } = self;
-        let carried = Arc::new(Carried::default());
+        let carried = Arc::new(Carried::new());
         exchange.carries(Arc::clone(&carried));
         let _active = active;
         let far = match far {

@@ -2,7 +2,7 @@
 //! RFC 9110 section 7.8.
 
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,9 +20,12 @@ use crate::policy::Reason;
 use crate::upstream::Call;
 
 /// The protocol that the request asks for, if it is one that passes. Never `h2c`: what followed it could not
-/// be inspected. To an HTTP/1.0 client no 101 can be sent, so its Upgrade is ignored.
-pub(crate) fn asked_for(parts: &Parts, options: &Options) -> Option<HeaderValue> {
-    if parts.version < Version::HTTP_11 || !parts.headers.contains_key(header::UPGRADE) {
+/// be inspected. To an HTTP/1.0 client no 101 can be sent, so its Upgrade is ignored. So is that of any request
+/// but a GET without content: no protocol that passes through proxies begins otherwise, and what else such a
+/// request means (an invalidation, a hop to count) must not be lost.
+pub(crate) fn asked_for(parts: &Parts, has_content: bool, options: &Options) -> Option<HeaderValue> {
+    let may = parts.version >= Version::HTTP_11 && parts.method == Method::GET && !has_content;
+    if !may || !parts.headers.contains_key(header::UPGRADE) {
         return None;
     }
     treatment::upgrade_protocols(&parts.headers)
@@ -41,7 +44,6 @@ pub(crate) async fn upgrade(
     settings: Arc<Settings>,
     mut exchange: Exchange,
     parts: Parts,
-    body: Body,
     target: Arc<Target>,
     peer: SocketAddr,
     protocol: HeaderValue,
@@ -57,7 +59,7 @@ pub(crate) async fn upgrade(
             target: Target::clone(&target),
             method: parts.method,
             headers,
-            body,
+            body: Body::Empty,
             access: Arc::clone(&settings.access),
             on_interim: Some(interim(Arc::clone(exchange.link()))),
             upgrade: Some(protocol.clone()),
@@ -77,6 +79,7 @@ pub(crate) async fn upgrade(
     };
     if received.status != StatusCode::SWITCHING_PROTOCOLS {
         // What the client may have sent behind its Upgrade is not the next request.
+        exchange.link().linger();
         received.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         let served = Served {
             status: received.status,

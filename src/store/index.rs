@@ -131,6 +131,17 @@ impl Candidates {
         (kept.into_iter().collect(), weight)
     }
 
+    /// Whether one of these, with equal selecting fields, is newer than `response`. An update of `replaces` is as
+    /// old as that: anything else that lies in its place came later. Of others, what was asked for after
+    /// `response` had come is newer, however long the body of `response` has taken since.
+    pub(super) fn overtake(&self, response: &StoredResponse, replaces: Option<&Arc<StoredResponse>>) -> bool {
+        let head = &response.head;
+        self.iter().filter(|other| other.head.selecting == head.selecting).any(|other| match replaces {
+            Some(replaced) => !Arc::ptr_eq(replaced, other),
+            None => other.head.is_complete() && other.head.request_time.mono > head.response_time.mono,
+        })
+    }
+
     /// These but `response`.
     pub(super) fn without(&self, response: &Arc<StoredResponse>) -> Self {
         self.iter().filter(|other| !Arc::ptr_eq(other, response)).cloned().collect()

@@ -200,7 +200,8 @@ impl Store {
     }
 
     /// Replaces `old` by a response of the same body under another head: what a 304, or a HEAD response,
-    /// makes of it. `None` when it could not be stored; `old` then remains, unless it was superseded.
+    /// makes of it. `None` when it could not be stored; `old` then remains, unless it was superseded: what has
+    /// taken its place meanwhile is newer than what was validated.
     pub fn freshen(
         &self,
         key: &CacheKey,
@@ -364,10 +365,13 @@ impl Inner {
         if !self.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
+        let before = self.memory.get(key);
+        if before.overtake(&response, replaces) {
+            return Err(Reason::Superseded);
+        }
         let variants = self.figures.load().variants;
         let most = self.memory.capacity() / 2;
-        let (candidates, weight) =
-            self.memory.get(key).with(key, Arc::clone(&response), replaces, variants, most);
+        let (candidates, weight) = before.with(key, Arc::clone(&response), replaces, variants, most);
         let kept = self.memory.put(key, candidates, weight);
         // An invalidation holds the lock, a purge moves the generation before it looks for what to remove:
         // either it sees what was put, or this sees the generation.

@@ -11,6 +11,7 @@ use super::*;
 use crate::body::{Gone, Reader, StoredBody};
 use crate::field::target::Target;
 use crate::policy::testing::World;
+use crate::policy::{Asked, Verdict};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -210,6 +211,47 @@ fn a_freshened_response_has_the_new_head_and_the_same_body() {
     drop((candidates, old));
     assert_eq!(store.stats().bytes, store.stats().stored_bytes);
     assert_eq!(store.stats().entries, 2);
+}
+
+/// The head of a response that came that many seconds after the start.
+fn head_at(seconds: i64) -> StoredHead {
+    let fields = [("cache-control", "max-age=60")];
+    match World::default().judge_asked(&[], Asked::Plain, seconds, 200, &fields) {
+        Verdict::Store(head) => *head,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn put_at(store: &Store, seconds: i64) -> Arc<StoredResponse> {
+    let mut fill = store.fill(&key("a"), store.generation(), head_at(seconds), Some(1)).unwrap();
+    push(&mut fill, content(1)).unwrap();
+    fill.finish(None).unwrap()
+}
+
+#[test]
+fn a_body_that_took_long_does_not_replace_a_newer_response() {
+    let store = store(MIB);
+    let mut slow = store.fill(&key("a"), store.generation(), head_at(0), Some(2)).unwrap();
+    let newer = put_at(&store, 5);
+    push(&mut slow, content(2)).unwrap();
+    assert_eq!(slow.finish(None).unwrap_err(), Reason::Superseded);
+    assert!(Arc::ptr_eq(&store.candidates(&key("a"))[0], &newer));
+    put_at(&store, 6);
+    assert_eq!(store.candidates(&key("a"))[0].head, head_at(6));
+}
+
+#[test]
+fn a_late_304_does_not_bring_back_what_was_replaced() {
+    let store = store(MIB);
+    let (key, generation) = (key("a"), store.generation());
+    let old = put_at(&store, 0);
+    let newer = put_at(&store, 5);
+    assert!(store.freshen(&key, generation, &old, head_at(6)).is_none());
+    assert!(Arc::ptr_eq(&store.candidates(&key)[0], &newer));
+    // What had to go only for want of room comes back.
+    assert!(store.remove(&key, &newer));
+    assert!(store.freshen(&key, generation, &old, head_at(7)).is_some());
+    assert_eq!(store.candidates(&key).len(), 1);
 }
 
 #[test]

@@ -99,6 +99,8 @@ pub(super) struct Traffic {
     last: AtomicU64,
     /// The next thing to do is to look whether the other end is still there.
     doubted: AtomicBool,
+    /// What can't be written is no error by itself.
+    reads_on: AtomicBool,
 }
 
 impl Traffic {
@@ -108,6 +110,7 @@ impl Traffic {
             read: AtomicU64::new(0),
             last: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
+            reads_on: AtomicBool::new(false),
         }
     }
 
@@ -120,6 +123,13 @@ impl Traffic {
     /// it takes a request, and gives the request back if the connection has ended.
     pub(super) fn doubt(&self) {
         self.doubted.store(true, Relaxed);
+    }
+
+    /// Lets nothing but reading tell that the other end has closed. An origin may answer before it has read a
+    /// request's body, and close: then writing fails while the answer lies in the socket, unread. RFC 9112
+    /// section 9.6.
+    pub(super) fn read_on(&self, so: bool) {
+        self.reads_on.store(so, Relaxed);
     }
 
     /// Notes progress towards a response head: bytes of the request went out, or an interim response came.
@@ -152,11 +162,27 @@ impl Wire {
         self.stream
     }
 
+    /// Keeps an error back that reading tells as well: it wakes at the answer, at the end, or at the error.
+    fn told_by_reading<T>(&self, result: io::Result<T>) -> Poll<io::Result<T>> {
+        match result {
+            Err(error) if is_gone(&error) && self.traffic.reads_on.load(Relaxed) => Poll::Pending,
+            result => Poll::Ready(result),
+        }
+    }
+
     fn sent(&self, n: usize) {
         self.counters.sent.fetch_add(n as u64, Relaxed);
         self.traffic.doubted.store(false, Relaxed);
         self.traffic.moved();
     }
+}
+
+/// Whether an error of a write says that the other end takes no more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    )
 }
 
 impl AsyncRead for Wire {
@@ -183,7 +209,8 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
+        let n = ready!(self.told_by_reading(result))?;
         self.sent(n);
         Poll::Ready(Ok(n))
     }
@@ -193,7 +220,8 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let n = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
+        let n = ready!(self.told_by_reading(result))?;
         self.sent(n);
         Poll::Ready(Ok(n))
     }
@@ -203,7 +231,8 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let result = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        self.told_by_reading(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -114,3 +114,18 @@ fn a_reader_that_never_reads_costs_lines_and_not_service() {
     }
     assert!(proxy.metric("larder_access_log_dropped_lines_total", &[]) > 0.0);
 }
+
+#[test]
+fn an_answer_to_head_is_complete_without_its_content() {
+    let proxy = Proxy::open();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut client = proxy.client();
+    let refused = client.request("HEAD", &format!("http://{nobody}/x"), &[], "");
+    refused.assert_status(502).assert_body("");
+    assert!(refused.field("content-length").is_some_and(|length| length != "0"), "{refused}");
+    client.send(format!("HEAD / HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.address));
+    client.response("HEAD").assert_status(200).assert_body("");
+    for line in proxy.log.wait_count("the log", 2, |l| l.contains("HEAD")) {
+        assert!(!line.contains("\"complete\":false"), "{line}");
+    }
+}

@@ -143,6 +143,33 @@ fn a_fill_that_nobody_reads_is_stopped_when_it_is_not_cheap() {
 }
 
 #[test]
+fn whoever_joins_a_fill_that_nobody_read_keeps_it_going() {
+    let origin = Origin::start();
+    let gate = held_midway(&origin, "/joined");
+    let (stopped, was_stopped) = std::sync::mpsc::channel();
+    origin.on("/left", move |x| {
+        x.write(STORED);
+        x.write("01234");
+        stopped.send(x.wire().ends()).unwrap();
+        x.done();
+    });
+    let proxy = Proxy::open();
+    let leave = |path: &str| {
+        let (leader, _) = joined(&proxy, &origin.url(path));
+        leader.wire.reset();
+        proxy.log.wait("the leader's end", |l| l.contains(path));
+    };
+    leave("/joined");
+    let (mut late, _) = joined(&proxy, &origin.url("/joined"));
+    // Left later and given up by now: so the patience with the one before has ended, too.
+    leave("/left");
+    assert!(was_stopped.recv_timeout(crate::support::DEADLINE).unwrap());
+    gate.open();
+    assert_eq!(late.wire.exactly(5).unwrap(), b"56789");
+    assert_eq!(origin.hits("/joined"), 1);
+}
+
+#[test]
 fn an_invalidation_midway_keeps_a_fill_from_being_stored_or_joined() {
     let origin = Origin::start();
     let gate = Gate::new();

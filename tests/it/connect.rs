@@ -1,8 +1,9 @@
 //! Tunnels: dialled first, answered after, then bytes both ways. RFC 9110 section 9.3.6.
 
 use crate::support::wire::Wire;
-use crate::support::{Client, Origin, Proxy, Response, eventually, pattern};
+use crate::support::{Client, DEADLINE, Gate, Origin, Proxy, Response, eventually, pattern};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
 
 /// A TCP server whose connections the test drives itself.
 struct Peer {
@@ -117,6 +118,18 @@ fn an_idle_tunnel_is_closed() {
 }
 
 #[test]
+fn a_tunnel_is_idle_from_its_last_byte_on() {
+    let proxy = Proxy::with("proxy.tunnel_idle = '2s'");
+    let (mut client, mut peer) = tunnel(&proxy);
+    let since = larder::clock::Stopwatch::start();
+    client.send("x");
+    assert_eq!(peer.exactly(1).unwrap(), b"x");
+    assert!(client.wire.ends());
+    let passed = since.elapsed().as_millis();
+    assert!((1900..3900).contains(&passed), "{passed} ms");
+}
+
+#[test]
 fn a_failure_leaves_the_clients_connection_usable() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &[], b"x");
@@ -202,4 +215,39 @@ fn https_goes_through_a_tunnel_untouched() {
     client.head("CONNECT").assert_status(200);
     client.send(&hello);
     assert_eq!(peer.accept().exactly(517).unwrap(), hello);
+}
+
+#[test]
+fn a_client_that_is_gone_when_its_tunnel_is_granted_leaves_a_record_and_nothing_open() {
+    let parent = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    let (told, ended) = mpsc::channel();
+    parent.on("origin.test:443", move |x| {
+        held.pass();
+        x.write("HTTP/1.1 200 Established\r\n\r\n");
+        told.send(x.wire().ends()).unwrap();
+        x.done();
+    });
+    let proxy = Proxy::with(&format!("upstream.parents = ['http://{}']", parent.address));
+    let mut client = proxy.client();
+    // What is sent early hides the reset until the answer is written.
+    client.send("CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n\r\nearly");
+    parent.wait("origin.test:443", 1);
+    client.wire.reset();
+    gate.open();
+    assert!(ended.recv_timeout(DEADLINE).unwrap(), "the far end is closed");
+    let line = proxy.log.wait("the record", |l| l.contains("CONNECT"));
+    assert!(line.contains("\"complete\":false"), "{line}");
+}
+
+#[test]
+fn an_http_1_0_client_gets_its_tunnel() {
+    let peer = Peer::new();
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    client.send(format!("CONNECT {} HTTP/1.0\r\n\r\n", peer.address));
+    client.head("CONNECT").assert_status(200);
+    client.send("ping");
+    assert_eq!(peer.accept().exactly(4).unwrap(), b"ping");
 }

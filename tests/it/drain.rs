@@ -79,6 +79,34 @@ fn the_drain_has_a_limit() {
     gate.open();
 }
 
+#[test]
+fn what_a_drain_cuts_off_leaves_its_records() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| held_forever(x, &held));
+    for (limit, signals) in [("100ms", 1), ("10min", 2)] {
+        let mut proxy = Proxy::with(&format!("server.drain = '{limit}'"));
+        let before = origin.hits("/x");
+        let mut clients: Vec<_> = (0..20).map(|_| proxy.client()).collect();
+        for client in &mut clients {
+            client.begin("POST", &origin.url("/x"), &[], "");
+        }
+        origin.wait("/x", before + 20);
+        let mut tunnel = proxy.client();
+        tunnel.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address));
+        tunnel.head("CONNECT").assert_status(200);
+        proxy.signal(Signal::TERM);
+        if signals == 2 {
+            proxy.diagnostics.wait("the drain", |l| l.contains("draining"));
+            proxy.signal(Signal::TERM);
+        }
+        proxy.ended();
+        proxy.log.wait_count("the records", 21, |l| l.contains("POST") || l.contains("CONNECT"));
+    }
+    gate.open();
+}
+
 fn held_forever(x: &mut crate::support::Exchange, gate: &Gate) {
     gate.pass();
     x.reply("200 OK", &[], "too late");

@@ -425,3 +425,46 @@ fn an_unread_request_body_never_becomes_the_next_request() {
     while client.try_response("GET").is_ok_and(|r| r.status == 400) {}
     assert_eq!(origin.hits("/inner"), 0);
 }
+
+#[test]
+fn an_answer_before_the_end_of_an_upload_is_not_lost_to_a_reset() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        x.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+        held.pass();
+        x.reset();
+    });
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n", origin.url("/x")));
+    client.head("PUT").assert_status(413);
+    gate.open();
+    // The proxy sends no more, but takes what the client has sent on its way already.
+    assert_eq!(client.wire.rest().unwrap(), b"no");
+    for _ in 0..10 {
+        client.send(vec![b'x'; 50_000]);
+    }
+    assert_eq!(client.wire.rest().unwrap(), b"");
+}
+
+#[test]
+fn an_origin_that_answers_and_closes_without_reading_an_upload_is_heard() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.write("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+        // Closes with the upload unread: a reset follows the answer.
+        x.done();
+    });
+    let proxy = Proxy::open();
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        client
+            .send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 3000000\r\n\r\n", origin.url("/x")));
+        let body = pattern(3_000_000);
+        // The rest may be refused.
+        client.wire.write(&body).ok();
+        client.response("PUT").assert_status(413).assert_body("no");
+    }
+}

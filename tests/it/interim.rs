@@ -1,6 +1,8 @@
 //! Interim responses are relayed at once, in order, and leave no trace. RFC 9110 section 15.2.
 
-use crate::support::{Gate, Origin, Proxy};
+use crate::support::wire::Wire;
+use crate::support::{Client, DEADLINE, Gate, Origin, Proxy};
+use socket2::{Domain, Socket, Type};
 
 #[test]
 fn interim_responses_reach_the_client_before_the_final_one_is_ready() {
@@ -116,4 +118,26 @@ fn hop_by_hop_fields_are_dropped_from_them() {
     for name in ["x-named", "keep-alive", "connection"] {
         assert_eq!(hints.field(name), None, "{name}");
     }
+}
+
+#[test]
+fn a_client_that_does_not_read_interim_responses_is_cut_off_at_the_limit() {
+    let origin = Origin::start();
+    let (told, ended) = std::sync::mpsc::channel();
+    origin.on("/x", move |x| {
+        let large = "x".repeat(60_000);
+        // More than the kernel's buffers take.
+        for _ in 0..200 {
+            x.write(format!("HTTP/1.1 103 Early Hints\r\nX-Large: {large}\r\n\r\n"));
+        }
+        told.send(x.wire().ends()).unwrap();
+        x.done();
+    });
+    let proxy = Proxy::with("proxy.between_bytes_timeout = '300ms'\nlimits.interim = 200");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&proxy.address.into()).unwrap();
+    let mut client = Client { wire: Wire::plain(socket.into()) };
+    client.begin("POST", &origin.url("/x"), &[], "");
+    assert!(ended.recv_timeout(DEADLINE).unwrap(), "the origin's connection ends with the client's");
 }

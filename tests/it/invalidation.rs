@@ -1,6 +1,6 @@
 //! What an unsafe request removes. RFC 9111 section 4.4.
 
-use crate::support::{Origin, Proxy};
+use crate::support::{Gate, Origin, Proxy};
 
 fn stored(origin: &Origin, proxy: &Proxy, path: &str) {
     proxy.get(&origin.url(path));
@@ -94,4 +94,32 @@ fn location_and_content_location_of_the_same_origin_go_too() {
         proxy.request("POST", &origin.url(&foreign), &[], "content");
         assert!(!removed(&other, &proxy, &foreign), "another origin's stay: {name}");
     }
+}
+
+#[test]
+fn a_post_that_was_overtaken_by_another_change_is_not_stored() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| match x.request.method.as_str() {
+        "POST" => {
+            held.pass();
+            let location = format!("Content-Location: {}", x.request.target);
+            x.reply("200 OK", &["Cache-Control: max-age=60", &location], "posted");
+        }
+        "PUT" => x.reply("204 No Content", &[], ""),
+        _ => x.reply("200 OK", &[], "put"),
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    let mut post = proxy.client();
+    post.begin("POST", &url, &[], "content");
+    origin.wait("/x", 1);
+    proxy.request("PUT", &url, &[], "other").assert_status(204);
+    gate.open();
+    post.response("POST").assert_status(200).assert_body("posted");
+    proxy.get(&url).assert_forwarded("uri-miss").assert_body("put");
+    // One that nothing overtakes is.
+    proxy.request("POST", &url, &[], "content").assert_status(200);
+    proxy.get(&url).assert_hit().assert_body("posted");
 }

@@ -129,3 +129,22 @@ fn an_upgrade_answer_is_never_stored() {
     }
     assert_eq!(origin.hits("/ws"), 2);
 }
+
+#[test]
+fn only_a_get_without_content_asks_for_a_protocol() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    let upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Max-Forwards: 3"];
+    client.get(&origin.url("/x"));
+    client.get(&origin.url("/x")).assert_hit();
+    // It invalidates like any other.
+    client.request("PUT", &origin.url("/x"), &upgrade, "new").assert_status(200);
+    assert_eq!(origin.last("/x").field("upgrade"), None);
+    client.get(&origin.url("/x")).assert_forwarded("uri-miss");
+    client.request("OPTIONS", &origin.url("/x"), &upgrade, "").assert_status(200);
+    assert_eq!(origin.last("/x").field("max-forwards").as_deref(), Some("2"));
+    client.request("GET", &origin.url("/x"), &upgrade, "content").assert_status(200);
+    assert_eq!(origin.last("/x").field("upgrade"), None);
+}
