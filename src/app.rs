@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +13,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::access::Access;
 use crate::admin::{self, Admin, Control, ControlError, Explain, Purge, PurgeWhat, Purged, Reloaded};
 use crate::cache::{self, Cache};
-use crate::cli::{self, Command};
 use crate::clock::Clock;
 use crate::config::{Overrides, Settings, diff};
+use crate::field::treatment;
 use crate::field::via::Pseudonym;
 use crate::policy::rules::{Rules, glob_matches};
 use crate::proxy::{self, Proxy};
@@ -48,17 +48,8 @@ pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
     result
 }
 
-/// Runs a command that is not `serve`.
-pub fn client(command: &Command, overrides: &Overrides) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the runtime can't start")?;
-    runtime.block_on(cli::run_client(command, overrides, explain_alone))
-}
-
 /// `larder explain` where no proxy runs: the same parts, and nothing that listens.
-async fn explain_alone(
+pub async fn explain_alone(
     settings: Settings,
     url: &str,
     fields: &[(String, String)],
@@ -172,7 +163,9 @@ impl App {
         Ok(Purged { purged: purged as u64, dry_run: purge.dry_run })
     }
 
-    async fn explain(self: &Arc<Self>, ask: Explain) -> Result<serde_json::Value, ControlError> {
+    async fn explain(self: &Arc<Self>, mut ask: Explain) -> Result<serde_json::Value, ControlError> {
+        // As `proxy` does: what does not reach the origin decides nothing.
+        treatment::strip_request(&mut ask.headers);
         let target = cache::parse_url(&ask.url).map_err(ControlError::Invalid)?;
         let settings = self.proxy.settings();
         settings
@@ -365,8 +358,19 @@ fn banner(app: &App, proxies: &[SocketAddr], admin: Option<SocketAddr>, warnings
     say(&format!("clients: {who}{private}"));
     say(&format!("cache: {} in memory", bytesize::ByteSize(settings.store.capacity).display().iec()));
     if let Some(address) = proxies.first() {
-        say(&format!("try: curl -x http://{address} -I http://deb.debian.org/debian/dists/stable/Release"));
+        // Asked for twice, it is a hit the second time; HEAD would store nothing.
+        say(&format!("try twice: curl -x http://{} -i http://example.com/", reachable(*address)));
     }
+}
+
+/// Where this machine reaches a listener.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
 }
 
 /// A panic ends its own connection, and is counted.

@@ -1,4 +1,85 @@
-//! Larder: a caching forward proxy that says why.
+//! Larder: a caching forward proxy that says why. This page is the map: what lies where, which way a request
+//! takes, and what holds everywhere.
+//!
+//! # Layers
+//! A module imports only from those above it in this list, and within a line only from those to its left; a
+//! test (`tests/it/tree.rs`) reads this list and keeps it true. `main.rs` is the thin binary on top.
+//!
+//! ```text
+//! 0  clock shutdown field
+//! 1  policy access body
+//! 2  store upstream
+//! 3  cache
+//! 4  telemetry pages
+//! 5  proxy
+//! 6  server admin
+//! 7  config
+//! 8  app cli main
+//! ```
+//!
+//! | module | what it is | what it is not |
+//! |---|---|---|
+//! | [`clock`] | the only reader of time | |
+//! | [`shutdown`] | how running work learns of the end, and the end of it | |
+//! | [`field`] | bytes to types of HTTP fields and back; [`field::treatment`] is the one table of what happens to each field | policy |
+//! | [`policy`] | RFC 9111 as pure functions: facts and a moment in, a decision out | I/O, clock, lock, async, `Result` |
+//! | [`access`] | who may do what; destinations are judged by the address that is dialled | |
+//! | [`body`] | bodies: one enum that hyper sends, the shared body of one writer and many readers, the ledger of bytes | caching |
+//! | [`store`] | stored responses, bounded by bytes; generations that outdate fills | freshness |
+//! | [`upstream`] | names, connections, TLS, parents, the pool, one exchange; `inspect` is the one gate for responses | caching, what a client is told |
+//! | [`cache`] | the only place where policy, store and upstream meet: look, flights, fetches, fills, validation | rendering |
+//! | [`telemetry`] | one record an exchange becomes a line of the log and the metrics | diagnostics (those are `tracing`'s) |
+//! | [`pages`] | the pages that the proxy makes itself | |
+//! | [`proxy`] | connections of clients; `admit` is the one gate for requests, `refusal` alone renders failures | |
+//! | [`server`] | accept loops and the limits on connections | |
+//! | [`admin`] | the listener for metrics, health and the API; it changes things only through [`admin::Control`] | |
+//! | [`config`] | one table of keys makes every part's `Options`; nobody below imports it | |
+//! | [`app`] | settings become parts, parts become listeners; reload, signals, drain | |
+//! | [`cli`] | flags, commands, and the commands that ask a running proxy | serving |
+//!
+//! # The way of one GET
+//! 1. [`server`] accepts and counts; `proxy::connection` runs hyper over a socket (`proxy::link`) that knows the
+//!    phase for the time limits, lets interim responses out between messages, and may linger at the end.
+//! 2. `Proxy::handle` takes one snapshot of the settings for the whole exchange and begins its record
+//!    (`proxy::exchange`). `admit` gives a target, a tunnel, an answer of our own, or a `Refusal`.
+//! 3. `forward` strips what is hop-by-hop ([`field::treatment`]) before anything is decided: what does not reach
+//!    the origin must not select a variant either.
+//! 4. [`cache::Cache::look`] makes the key, gets the candidates and the generation from [`store`], and lets
+//!    [`policy::plan`] decide: `Bypass | Fetch | Serve | ServeAndRefresh | Revalidate | Complete | Unsatisfiable`.
+//!    What the store can answer is answered there and then, without an await.
+//! 5. [`cache::Cache::respond`] does the rest. A bypass streams in the client's own future. A fetch that may be
+//!    shared joins the flight of its key: the first one leads, the others wait for the head, plan again against
+//!    it, and go alone, in parallel, if it can't answer them. A leader whose client leaves before the head goes
+//!    on as a task. A key that could not be shared is remembered for a while.
+//! 6. `cache::fetch` sends the request through [`upstream::Upstream::send`] (pool, else resolve, guard, connect,
+//!    TLS; `inspect` judges the head) and [`policy::verdict`] decides on the answer: `Store | Combine | Freshen |
+//!    FreshenOnce | ServeStale | Refetch | PassThrough | Refuse`.
+//! 7. To be stored, the store hands out a [`store::Fill`] that has reserved its bytes. A task of its own writes
+//!    it while clients read it; where nothing can be reserved, or the body passes the limit, it flows through,
+//!    paced by its readers. A fill that nobody reads is finished only if that is cheap.
+//! 8. `cache::serve` applies the client's conditions, range and method to what is stored, with Age. `forward`
+//!    adds Via and Cache-Status; the metered body sends the record when its last byte is through.
+//!
+//! # The way of one CONNECT
+//! `admit` (port, loop), then [`upstream::Upstream::dial`] first: a failure is a `Refusal`, and the connection
+//! stays usable. Success is 200; hyper gives the socket back, and `proxy::relay` moves bytes both ways (by
+//! `splice(2)` where both ends are TCP), half-close kept, ended when idle, counted. An upgrade does the same
+//! after the origin's 101.
+//!
+//! # What holds everywhere
+//! - Freshness, selection, storability, invalidation: in [`policy`], and nowhere else. The store never expires
+//!   anything: a stale response is still a validator and a fallback.
+//! - One place strips fields, one computes Age, one writes Cache-Status, one renders failures, one reads time.
+//! - Every count about exchanges comes from the one record each of them ends with; what lies outside exchanges
+//!   keeps `Stats` of its own, read at the scrape.
+//! - A client never ends a fill that others read, and never waits for a reader slower than itself while there is
+//!   room; a fill outdated by an invalidation, a purge or a reload is neither stored nor joined.
+//! - What the store keeps alive (stored, being filled, evicted and still read) is counted in one ledger before it
+//!   exists; when the ledger is full, nothing waits: it is not stored.
+//! - A store's failure is a miss, never an error. A response that broke off breaks off for its clients too.
+//! - Settings are snapshots: an exchange sees one of them from its begin to its end; a reload replaces all or
+//!   nothing.
+
 pub mod access;
 pub mod admin;
 pub mod app;

@@ -1,9 +1,12 @@
 //! Arguments, tracing, runtime, run, exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use larder::app;
 use larder::cli::{self, Command};
-use larder::{app, config};
+use larder::config::{self, Overrides};
 
 fn main() -> ExitCode {
     let cli = cli::parse();
@@ -21,10 +24,20 @@ fn main() -> ExitCode {
             Ok(settings) => app::serve(settings, overrides),
             Err(errors) => return cli::report(&errors),
         },
-        Some(command) => app::client(command, &overrides),
+        Some(command) => client(command, &overrides),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("larder: {error:#}");
+        // Standard error may be closed: then there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "larder: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Runs a command that is not `serve`.
+fn client(command: &Command, overrides: &Overrides) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime can't start")?;
+    runtime.block_on(cli::run_client(command, overrides, app::explain_alone))
 }

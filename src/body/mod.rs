@@ -19,6 +19,7 @@ pub mod metered;
 pub mod multipart;
 pub mod shared;
 pub mod span;
+pub(crate) mod stall;
 pub mod stored;
 
 use std::pin::Pin;

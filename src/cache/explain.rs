@@ -9,7 +9,7 @@ use super::{Cache, Hop, Settings};
 use crate::access::Access;
 use crate::body::Body;
 use crate::field::target::{Target, TargetError};
-use crate::policy::{Asked, RequestFacts, Terms, explain};
+use crate::policy::{self, Asked, RequestFacts, Terms, explain};
 use crate::store::CacheKey;
 use crate::upstream::Call;
 
@@ -35,10 +35,16 @@ impl Cache {
             "url": target.url(),
             "key": key.as_str(),
             "rule": rule.map(|rule| rule.name.as_str()),
-            "decision": decision,
+            "decision": &decision,
         });
         if matches!(decision.plan, "serve" | "serve-and-refresh" | "unsatisfiable") {
             return told;
+        }
+        let validated = if decision.plan == "revalidate" { decision.chosen } else { None };
+        let validated = validated.map(|index| &candidates[index].head);
+        let mut outgoing = hop.outgoing(&headers);
+        if let Some(stored) = validated {
+            policy::conditional(&mut outgoing, stored);
         }
         let request_time = self.clock.now();
         let sent = self
@@ -46,7 +52,7 @@ impl Cache {
             .send(Call {
                 target: target.clone(),
                 method: method.clone(),
-                headers: hop.outgoing(&headers),
+                headers: outgoing,
                 body: Body::Empty,
                 access: Arc::clone(access),
                 on_interim: None,
@@ -58,6 +64,7 @@ impl Cache {
             Ok(received) => {
                 let now = self.clock.now();
                 let terms = Terms { now, ..terms };
+                let asked = validated.map_or(Asked::Plain, Asked::Validation);
                 let reply = super::fetch::reply(&received, request_time, now);
                 let fields: Vec<(String, String)> = received
                     .headers
@@ -69,7 +76,7 @@ impl Cache {
                     "status": received.status.as_u16(),
                     "fields": fields,
                     "address": received.address.to_string(),
-                    "judgement": explain::reply(&facts, Asked::Plain, &reply, &terms),
+                    "judgement": explain::reply(&facts, asked, &reply, &terms),
                 })
             }
             Err(error) => json!({ "error": error.kind.token(), "says": error.to_string() }),

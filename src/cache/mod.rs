@@ -136,6 +136,21 @@ pub struct Planned {
     now: Moment,
 }
 
+impl Planned {
+    /// How the exchange counts if nothing comes of it.
+    pub fn result(&self) -> CacheResult {
+        match self.plan {
+            Plan::Bypass { .. } => CacheResult::Bypass,
+            Plan::Fetch { .. }
+            | Plan::Serve { .. }
+            | Plan::ServeAndRefresh { .. }
+            | Plan::Revalidate { .. }
+            | Plan::Complete { .. }
+            | Plan::Unsatisfiable { .. } => CacheResult::Miss,
+        }
+    }
+}
+
 /// The cache: shared by all connections.
 #[derive(Debug)]
 pub struct Cache {

@@ -137,7 +137,10 @@ fn framing(headers: &HeaderMap) -> Result<(), Refusal> {
         return Err(Refusal::Malformed("Transfer-Encoding: found several lines, expected one".into()));
     }
     if !first.as_bytes().eq_ignore_ascii_case(b"chunked") {
-        return Err(Refusal::UnknownCoding(show(first)));
+        return Err(Refusal::Malformed(format!(
+            "Transfer-Encoding: found {}, expected chunked alone",
+            show(first)
+        )));
     }
     if headers.contains_key(header::CONTENT_LENGTH) {
         return Err(Refusal::Malformed(

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::link::Link;
 use super::relay::Carried;
 use crate::body::{Body, Done, Ended, Metered};
-use crate::cache::Outcome;
+use crate::cache::{CacheResult, Outcome};
 use crate::clock::{Moment, Stopwatch};
 use crate::telemetry::Telemetry;
 use crate::telemetry::{Record, Url};
@@ -80,6 +80,11 @@ impl Exchange {
         // Clones of fields share their bytes.
         self.record.user_agent = headers.get(header::USER_AGENT).cloned();
         self.record.referer = headers.get(header::REFERER).cloned();
+    }
+
+    /// How it counts if its client leaves before there is an answer.
+    pub(crate) fn goes_on_as(&mut self, result: CacheResult) {
+        self.record.outcome.result = result;
     }
 
     /// Counts the request's content as it passes.

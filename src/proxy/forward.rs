@@ -3,7 +3,8 @@
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
+use hyper::ext::ReasonPhrase;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +16,10 @@ use super::refusal::{self, Refusal};
 use super::relay::Far;
 use super::tunnel::{FarEnd, Tunnel};
 use super::{Call, ForwardedFor, Handling, Proxy, Settings, admit, upgrade};
+use crate::body::stall::Stall;
 use crate::body::{self, Body};
 use crate::cache::{Ask, CacheResult, Hop, Look, Outcome, Served};
-use crate::field::status::CacheStatus;
+use crate::field::status::{CacheStatus, ProxyError};
 use crate::field::target::Target;
 use crate::field::treatment;
 use crate::upstream::{OnInterim, Stream};
@@ -38,15 +40,12 @@ pub(crate) fn forward(
     if let Some(protocol) = upgrade::asked_for(&parts, has_content, &settings.options) {
         let proxy = Arc::clone(proxy);
         let peer = call.peer;
+        exchange.goes_on_as(CacheResult::Bypass);
         return Handling::slow(async move {
             upgrade::upgrade(proxy, settings, exchange, parts, target, peer, protocol).await
         });
     }
-    let body = if has_content {
-        Body::boxed(Counted::new(body, exchange.counter(), Arc::clone(&call.link)))
-    } else {
-        body
-    };
+    let body = content(body, &mut exchange, &settings);
     admit::decrement(&parts.method, &mut parts.headers);
     end_to_end(&mut parts.headers, &settings, call.peer.ip());
     let version = parts.version;
@@ -69,6 +68,7 @@ pub(crate) fn forward(
             Handling::ready(Refusal::Failed(failure).answer(exchange, accept.as_ref(), has_content))
         }
         Look::Go(planned) => {
+            exchange.goes_on_as(planned.result());
             let cache = Arc::clone(&proxy.cache);
             let link = Arc::clone(&call.link);
             let mut ask = ask;
@@ -121,6 +121,10 @@ pub(crate) fn finish(served: Served, exchange: Exchange, settings: &Settings) ->
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
+    if status.canonical_reason().is_none() {
+        // RFC 9112 section 4: the phrase may be empty; hyper would write "<none>".
+        response.extensions_mut().insert(ReasonPhrase::from_static(b""));
+    }
     exchange.send(response.into_parts().0, body, outcome)
 }
 
@@ -144,6 +148,7 @@ pub(crate) async fn connect(
     parts: Parts,
     target: Target,
 ) -> Answer {
+    exchange.goes_on_as(CacheResult::Tunnel);
     match proxy.upstream.dial(&target.host, target.port, &settings.access).await {
         Ok(dialled) => {
             let outcome = Outcome {
@@ -172,30 +177,35 @@ pub(crate) async fn connect(
     }
 }
 
-/// A request's content, counted as it passes. Where it is given up before its end (the origin has answered, or
-/// failed, without reading it), the connection ends after the answer, and has to linger: the client still sends.
-pub(crate) struct Counted {
+/// The request's content on its way on.
+fn content(body: Body, exchange: &mut Exchange, settings: &Settings) -> Body {
+    if matches!(body, Body::Empty) {
+        return body;
+    }
+    let stall = Stall::new(settings.options.between_bytes_timeout);
+    let link = Arc::clone(exchange.link());
+    Body::boxed(Content { body, bytes: exchange.counter(), stall, link, ended: false })
+}
+
+/// A request's content: counted as it passes, and bounded in how long its client may stall.
+struct Content {
     body: Body,
     bytes: Arc<AtomicU64>,
+    stall: Stall,
     link: Arc<Link>,
     ended: bool,
 }
 
-impl Counted {
-    fn new(body: Body, bytes: Arc<AtomicU64>, link: Arc<Link>) -> Self {
-        Self { body, bytes, link, ended: false }
-    }
-}
-
-impl Drop for Counted {
+impl Drop for Content {
+    /// The answer came first: a client that still sends must not lose it to a reset.
     fn drop(&mut self) {
-        if !self.ended && !http_body::Body::is_end_stream(&self.body) {
+        if !self.ended && !self.body.is_end_stream() {
             self.link.linger();
         }
     }
 }
 
-impl http_body::Body for Counted {
+impl http_body::Body for Content {
     type Data = bytes::Bytes;
     type Error = body::Error;
 
@@ -203,18 +213,18 @@ impl http_body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, body::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-                } else {
-                    // Trailers.
-                    self.ended = true;
-                }
-            }
-            Some(Err(_)) => {}
-            None => self.ended = true,
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            std::task::ready!(self.stall.poll_passed(cx));
+            let what = format!("the client sent nothing of it for {:?}", self.stall.limit());
+            return Poll::Ready(Some(Err(body::Error::new(ProxyError::HttpRequestError, what))));
+        };
+        self.stall.moved();
+        // Trailers are the last frame.
+        self.ended |= frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         }
         Poll::Ready(frame)
     }

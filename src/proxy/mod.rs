@@ -58,7 +58,8 @@ pub struct Options {
     pub head_timeout: Duration,
     /// `proxy.idle_timeout` (60 s): between two requests.
     pub idle_timeout: Duration,
-    /// `proxy.between_bytes_timeout` (60 s): for a client that does not read.
+    /// `proxy.between_bytes_timeout` (60 s): for a client that sends no more of a body, or reads no
+    /// more of a response.
     pub between_bytes_timeout: Duration,
     /// `limits.request_line` (8 KiB).
     pub max_request_line: usize,

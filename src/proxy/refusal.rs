@@ -20,8 +20,6 @@ use crate::upstream::UpstreamError;
 pub(crate) enum Refusal {
     /// The request breaks RFC 9112.
     Malformed(String),
-    /// A transfer coding that is not `chunked`.
-    UnknownCoding(String),
     /// The request line is too long. Bytes.
     TargetTooLong { found: usize, limit: usize },
     /// The head is too large.
@@ -111,10 +109,6 @@ impl Refusal {
     fn story(self) -> Story {
         match self {
             Self::Malformed(what) => invalid(StatusCode::BAD_REQUEST, what),
-            Self::UnknownCoding(found) => invalid(
-                StatusCode::NOT_IMPLEMENTED,
-                format!("Transfer-Encoding: found {found}, expected chunked alone"),
-            ),
             Self::TargetTooLong { found, limit } => invalid(
                 StatusCode::URI_TOO_LONG,
                 format!(

@@ -137,7 +137,7 @@ impl Candidates {
     pub(super) fn overtake(&self, response: &StoredResponse, replaces: Option<&Arc<StoredResponse>>) -> bool {
         let head = &response.head;
         self.iter().filter(|other| other.head.selecting == head.selecting).any(|other| match replaces {
-            Some(replaced) => !Arc::ptr_eq(replaced, other),
+            Some(updated) => !Arc::ptr_eq(updated, other),
             None => other.head.is_complete() && other.head.request_time.mono > head.response_time.mono,
         })
     }

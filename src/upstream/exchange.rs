@@ -71,8 +71,7 @@ pub(super) async fn send(way: &Way, call: Call) -> Result<Received, UpstreamErro
     let options = &way.options;
     let form = if scheme == Scheme::Http && !to.parents.is_empty() { Form::Absolute } else { Form::Origin };
     let headers = outgoing(&target, headers, &body, upgrade)?;
-    let (upload, progress) =
-        Upload::new(body, gate.clone(), options.expect_timeout, options.between_bytes_timeout);
+    let (upload, progress) = Upload::new(body, gate.clone(), options.expect_timeout);
     let flow = Flow { gate, progress, on_interim };
 
     let mut request = Request::new(upload);
@@ -245,7 +244,7 @@ fn expects(headers: &HeaderMap) -> bool {
 
 /// The same request again; it has no body.
 fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::new(Body::Empty, None, Duration::ZERO, Duration::ZERO).0);
+    let mut copy = Request::new(Upload::new(Body::Empty, None, Duration::ZERO).0);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
@@ -307,7 +306,7 @@ async fn attempt(
             () = &mut timer => {
                 let step = flow.progress.as_ref().map_or(Step::Done, |progress| progress.step());
                 let left = match step {
-                    // The body that stalls has its own limit.
+                    // The client has a limit of its own.
                     Step::Client => tick,
                     Step::Origin => between.saturating_sub(traffic.quiet()),
                     Step::Done => first_byte.saturating_sub(traffic.quiet()),

@@ -14,9 +14,9 @@ use hyper::body::Incoming;
 
 use super::error::reading_body;
 use super::pool::Lease;
-use super::stall::Stall;
 use super::upload::{Progress, Step};
 use crate::body;
+use crate::body::stall::Stall;
 use crate::field::status::ProxyError;
 use crate::field::treatment;
 

@@ -17,7 +17,6 @@ mod inspect;
 mod parent;
 mod pool;
 mod resolve;
-mod stall;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -63,7 +62,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// `upstream.first_byte_timeout`: for the response head, since the request went out. Default 60 s.
     pub first_byte_timeout: Duration,
-    /// `upstream.between_bytes_timeout`: for a stalled body, either direction. Default 60 s.
+    /// `upstream.between_bytes_timeout`: for an origin that takes no more of a request or sends no more of a body.
+    /// Default 60 s.
     pub between_bytes_timeout: Duration,
     /// `upstream.expect_timeout`: how long a body waits for the origin's 100. Default 1 s.
     pub expect_timeout: Duration,

@@ -72,7 +72,7 @@ fn post(address: SocketAddr, body: Body) -> Call {
     Call { method: Method::POST, body, ..at(address) }
 }
 
-/// A body of unknown length, frame by frame; at its end it breaks off or never comes on, if so wished.
+/// A body of unknown length, frame by frame; at its end it breaks off, if so wished.
 struct Frames {
     frames: VecDeque<Frame<Bytes>>,
     end: End,
@@ -82,7 +82,6 @@ struct Frames {
 enum End {
     Well,
     Broken,
-    Never,
 }
 
 fn frames<const N: usize>(frames: [&'static str; N], end: End) -> Body {
@@ -104,7 +103,6 @@ impl http_body::Body for Frames {
             (None, End::Broken) => {
                 Poll::Ready(Some(Err(body::Error::new(ProxyError::HttpRequestError, "the client left"))))
             }
-            (None, End::Never) => Poll::Pending,
         }
     }
 }

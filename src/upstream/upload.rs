@@ -1,5 +1,5 @@
-//! The body of a request on its way out: held back for the origin's 100 where the client expects one, bounded
-//! in how long it may stall.
+//! The body of a request on its way out: held back for the origin's 100 where the client expects one. How long
+//! a client may stall is the client's side's business; how long the origin may, that of the exchange.
 //!
 //! ```text
 //! Waiting --origin's 100, or the limit--> Open      (polling the client's body makes its 100 go out)
@@ -17,9 +17,8 @@ use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 
-use super::stall::Stall;
+use crate::body::stall::Stall;
 use crate::body::{self, Body};
-use crate::field::status::ProxyError;
 use crate::field::treatment;
 
 /// Whether a body may go out. RFC 9110 section 10.1.1.
@@ -125,7 +124,6 @@ struct Course {
     left: Option<u64>,
     progress: Arc<Progress>,
     gate: Option<(Arc<Gate>, Stall)>,
-    stall: Stall,
 }
 
 impl Upload {
@@ -134,7 +132,6 @@ impl Upload {
         body: Body,
         gate: Option<Arc<Gate>>,
         expect_timeout: Duration,
-        between_bytes: Duration,
     ) -> (Self, Option<Arc<Progress>>) {
         if http_body::Body::is_end_stream(&body) {
             return (Self { body, course: None }, None);
@@ -144,7 +141,6 @@ impl Upload {
             left: http_body::Body::size_hint(&body).exact(),
             progress: Arc::clone(&progress),
             gate: gate.map(|gate| (gate, Stall::new(expect_timeout))),
-            stall: Stall::new(between_bytes),
         };
         (Self { body, course: Some(course) }, Some(progress))
     }
@@ -176,16 +172,9 @@ impl http_body::Body for Upload {
         match this.body.poll_frame(cx) {
             Poll::Pending => {
                 course.progress.set(Step::Client);
-                if course.stall.poll_passed(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                let what = format!("the request's body stalled for {:?}", course.stall.limit());
-                let error =
-                    body::Error { kind: ProxyError::HttpRequestError, what: what.into(), source: None };
-                Poll::Ready(Some(Err(error)))
+                Poll::Pending
             }
             Poll::Ready(Some(Ok(mut frame))) => {
-                course.stall.moved();
                 course.progress.set(Step::Origin);
                 if let (Some(left), Some(data)) = (&mut course.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);

@@ -24,6 +24,16 @@ fn a_json_line_tells_the_exchange() {
     assert!(miss["time"].as_str().unwrap().ends_with('Z'));
     assert_eq!(miss["id"].as_str().unwrap().len(), 16);
     assert_ne!(miss["id"], hit["id"]);
+    assert_eq!((&miss["reason"], &hit["upstream"]), (&Value::Null, &Value::Null));
+    assert_eq!((&miss["bytes_in"], &miss["version"]), (&0.into(), &"HTTP/1.1".into()));
+    origin.serve("/private", "200 OK", &["Cache-Control: private"], b"body");
+    proxy.get(&origin.url("/private"));
+    proxy.request("PUT", &origin.url("/private"), &[], "content");
+    let lines = proxy.log.wait_count("the log", 2, |l| l.contains("/private"));
+    let (got, put): (Value, Value) =
+        (serde_json::from_str(&lines[0]).unwrap(), serde_json::from_str(&lines[1]).unwrap());
+    assert_eq!((&got["reason"], &put["result"]), (&"private".into(), &"bypass".into()));
+    assert_eq!((&got["bytes_in"], &put["bytes_in"]), (&0.into(), &7.into()));
     assert!(miss["duration_ms"].is_number() && miss["first_byte_ms"].is_number());
 }
 

@@ -1,6 +1,6 @@
 //! The admin listener: metrics, health, statistics, purge and explain, and who may ask.
 
-use crate::support::{Origin, Proxy, eventually};
+use crate::support::{Gate, Origin, Proxy, eventually};
 
 #[test]
 fn metrics_have_help_type_and_a_prefix() {
@@ -34,14 +34,27 @@ fn metrics_have_help_type_and_a_prefix() {
     for name in [
         "larder_request_duration_seconds_bucket",
         "larder_request_first_byte_seconds_bucket",
+        "larder_client_received_bytes_total",
         "larder_client_sent_bytes_total",
+        "larder_upstream_received_bytes_total",
+        "larder_upstream_sent_bytes_total",
         "larder_store_entries",
         "larder_store_bytes",
         "larder_store_capacity_bytes",
+        "larder_store_evictions_total",
         "larder_cache_stores_total",
+        "larder_cache_rejections_total{reason=",
+        "larder_errors_total{error=",
+        "larder_upstream_connections{state=",
         "larder_upstream_connections_opened_total",
+        "larder_upstream_errors_total{error=",
         "larder_dns_lookups_total",
+        "larder_dns_cache_hits_total",
+        "larder_dns_failures_total",
+        "larder_tunnels_total",
         "larder_tunnels_active",
+        "larder_tunnel_bytes_total{direction=",
+        "larder_access_log_dropped_lines_total",
         "process_cpu_seconds_total",
         "process_resident_memory_bytes",
         "process_open_fds",
@@ -91,6 +104,58 @@ fn each_request_counts_in_exactly_one_result() {
         let found = proxy.metric("larder_requests_total", &[&format!("result=\"{result}\"")]);
         assert!((found - count).abs() < 0.1, "{result}: {found} instead of {count}");
     }
+}
+
+#[test]
+fn tunnels_errors_collapsed_requests_and_those_whose_client_left_count_as_such() {
+    let origin = Origin::start();
+    let (shared, left) = (Gate::new(), Gate::new());
+    let held = shared.clone();
+    origin.on("/shared", move |x| {
+        held.pass();
+        x.reply("200 OK", &["Cache-Control: max-age=60"], "x");
+    });
+    let held = left.clone();
+    origin.on("/left", move |_| held.pass());
+    let proxy = Proxy::open();
+    let counted = |result: &str| proxy.metric("larder_requests_total", &[&format!("result=\"{result}\"")]);
+    let one = |result: &str| {
+        eventually(result, || ((counted(result) - 1.0).abs() < 0.1).then_some(()));
+    };
+
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    proxy.get(&format!("http://{closed}/")).assert_status(502);
+    one("error");
+
+    let mut client = proxy.client();
+    client.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address));
+    client.head("CONNECT").assert_status(200);
+    client.request("GET", &origin.url("/through"), &[], "").assert_status(404);
+    client.wire.reset();
+    one("tunnel");
+
+    let mut clients = [proxy.client(), proxy.client()];
+    clients[0].begin("GET", &origin.url("/shared"), &[], "");
+    origin.wait("/shared", 1);
+    clients[1].begin("GET", &origin.url("/shared"), &[], "");
+    shared.open();
+    for client in &mut clients {
+        client.response("GET").assert_body("x");
+    }
+    one("miss");
+    assert!((counted("collapsed") + counted("hit") - 1.0).abs() < 0.1);
+
+    // Once a bypass, and a second miss.
+    for (count, method) in [(1, "POST"), (2, "GET")] {
+        let mut client = proxy.client();
+        client.begin(method, &origin.url("/left"), &[], "");
+        origin.wait("/left", count);
+        client.wire.reset();
+    }
+    one("bypass");
+    eventually("the second miss", || ((counted("miss") - 2.0).abs() < 0.1).then_some(()));
+    assert!(counted("local") < 0.1, "what went on to an origin was not answered here");
+    left.open();
 }
 
 #[test]
@@ -182,6 +247,58 @@ fn explain_says_what_would_be_done_and_why() {
         .unwrap();
     assert!(alone.status.success(), "{alone:?}");
     assert!(String::from_utf8_lossy(&alone.stdout).contains("max-age"), "{alone:?}");
+}
+
+#[test]
+fn explain_tells_the_whole_tree_of_what_is_stored_and_of_what_is_not() {
+    let origin = Origin::start();
+    origin.on("/stale", |x| {
+        let fields = ["Cache-Control: max-age=50", "Age: 100", "ETag: \"v\""];
+        if x.request.field("if-none-match").is_some() {
+            x.reply("304 Not Modified", &fields, "")
+        } else {
+            x.reply("200 OK", &fields, "x")
+        }
+    });
+    origin.serve("/private", "200 OK", &["Cache-Control: private"], b"x");
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/stale"));
+    let text = |path: &str, fields: &[&str]| {
+        let url = origin.url(path);
+        let told = proxy.run(&[&["explain", &url], fields].concat());
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8(told.stdout).unwrap()
+    };
+    let stale =
+        text("/stale", &["-H", "Connection: X-Hop", "-H", "X-Hop: 1", "-H", "Proxy-Authorization: Basic x"]);
+    for line in [
+        "plan: revalidate (fwd=stale)",
+        "stored for this key: 1",
+        "validators: etag: \"v\"",
+        " s past [RFC 9111 section 4.2]",
+        "lifetime: 50 s from max-age [section 4.2.1]",
+        "[section 4.2.3]",
+        "Age: 100",
+        "response: 304 from",
+        "verdict: freshen",
+    ] {
+        assert!(stale.contains(line), "{line} is missing:\n{stale}");
+    }
+    let seen = origin.last("/stale");
+    assert_eq!(seen.field("if-none-match").as_deref(), Some("\"v\""), "it asks what the proxy would ask");
+    assert_eq!((seen.field("x-hop"), seen.field("proxy-authorization")), (None, None));
+    let private = text("/private", &[]);
+    for line in
+        ["plan: fetch (fwd=uri-miss)", "verdict: pass-through", "(private) [RFC 9111 section 5.2.2.7]"]
+    {
+        assert!(private.contains(line), "{line} is missing:\n{private}");
+    }
+    let told: serde_json::Value = serde_json::from_str(&text("/private", &["--json"])).unwrap();
+    assert_eq!(told["key"], origin.url("/private"));
+    assert_eq!(told["decision"]["plan"], "fetch");
+    assert_eq!(told["answer"]["judgement"]["reason"]["token"], "private");
+    assert_eq!(told["answer"]["judgement"]["reason"]["section"], "RFC 9111 section 5.2.2.7");
+    proxy.get(&origin.url("/private")).assert_forwarded("uri-miss");
 }
 
 #[test]

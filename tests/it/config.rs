@@ -2,6 +2,7 @@
 
 use crate::support::proxy::{command, root};
 use crate::support::{Origin, Proxy};
+use std::io::{BufRead, BufReader};
 use std::process::Output;
 
 fn check(toml: &str) -> (Output, String) {
@@ -108,6 +109,98 @@ fn a_flag_comes_before_the_environment_that_before_the_file() {
     assert!((capacity(all.start()) - 64.0).abs() < 0.1);
 }
 
+/// Starts without the tests' own flags and tells what it says until it listens.
+fn start(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let mut child = command()
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    while !told.contains(": try") && lines.read_line(&mut told).unwrap() > 0 {}
+    child.kill().unwrap();
+    child.wait().unwrap();
+    told
+}
+
+#[test]
+fn every_flag_is_also_a_variable() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("larder.toml");
+    std::fs::write(&file, "cache.memory = '11MiB'\n").unwrap();
+    let file = file.to_str().unwrap();
+    let listen = ("LARDER_LISTEN", "127.0.0.1:0,[::1]:0");
+    let by_variables = start(
+        &[],
+        &[listen, ("LARDER_ADMIN_LISTEN", "off"), ("LARDER_CONFIG", file), ("LARDER_ALLOW_PRIVATE", "true")],
+    );
+    for word in ["on 127.0.0.1:", "on [::1]:", "admin listener off", "11.0 MiB"] {
+        assert!(by_variables.contains(word), "{word} is missing:\n{by_variables}");
+    }
+    assert!(!by_variables.contains("--allow-private"), "{by_variables}");
+    let by_flags = start(
+        &[
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+            "--memory",
+            "12MiB",
+            "--allow-private=false",
+        ],
+        &[
+            listen,
+            ("LARDER_ADMIN_LISTEN", "off"),
+            ("LARDER_MEMORY", "13MiB"),
+            ("LARDER_ALLOW_PRIVATE", "true"),
+        ],
+    );
+    for word in ["admin listening on 127.0.0.1:", "12.0 MiB", "--allow-private"] {
+        assert!(by_flags.contains(word), "{word} is missing:\n{by_flags}");
+    }
+    assert!(!by_flags.contains("[::1]"), "a flag replaces the variable's whole list: {by_flags}");
+
+    let port = origin.address.port().to_string();
+    let connect = |proxy: &Proxy| {
+        let mut client = proxy.client();
+        client.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address));
+        client.any_head().0
+    };
+    let ports = |value: &str| {
+        Proxy::closed().arguments(&["--allow-private"]).environment("LARDER_CONNECT_PORTS", value)
+    };
+    assert_eq!(connect(&ports(&port).start()), 200);
+    assert_eq!(connect(&ports("any").start()), 200);
+    assert_eq!(connect(&ports("443").start()), 403);
+    assert_eq!(connect(&ports("443").arguments(&["--connect-ports", &port]).start()), 200);
+    for (name, value) in
+        [("LARDER_MEMORY", "lots"), ("LARDER_LISTEN", "here"), ("LARDER_ALLOW_PRIVATE", "perhaps")]
+    {
+        let output = command().arg("check").env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+    }
+}
+
+#[test]
+fn diagnostics_go_to_standard_error_as_rust_log_says() {
+    let quick = "proxy = { head_timeout = '1ms' }";
+    let told = Proxy::builder().config(quick).environment("RUST_LOG", "larder=debug").start();
+    let silent = Proxy::with(quick);
+    for proxy in [&told, &silent] {
+        let mut client = proxy.client();
+        client.send("GET");
+        assert!(client.wire.ends());
+        assert_eq!(proxy.log.all(), Vec::<String>::new());
+    }
+    told.diagnostics.wait("a diagnostic", |l| l.contains("DEBUG") && l.contains("a client was too slow"));
+    assert!(silent.diagnostics.all().iter().all(|l| l.starts_with("larder: ")));
+}
+
 #[test]
 fn listeners_may_be_several_and_their_free_ports_are_printed() {
     let origin = Origin::start();
@@ -132,7 +225,7 @@ fn the_banner_says_where_who_how_much_and_how_to_try() {
     assert!(told.contains(&proxy.address.to_string()), "{told}");
     assert!(told.contains("loopback"), "{told}");
     assert!(told.contains("64"), "{told}");
-    assert!(told.contains(&format!("curl -x http://{}", proxy.address)), "{told}");
+    assert!(told.contains(&format!("curl -x http://{} -i http://", proxy.address)), "{told}");
     assert!(told.lines().count() <= 8, "{told}");
     assert!(proxy.log.all().is_empty(), "standard output is the access log's");
 }

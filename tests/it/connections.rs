@@ -39,7 +39,7 @@ fn an_upload_that_stalls_ends_for_both_sides() {
         x.body();
         x.reply("200 OK", &[], "done");
     });
-    let proxy = Proxy::with("upstream.between_bytes_timeout = '150ms'");
+    let proxy = Proxy::with("proxy.between_bytes_timeout = '150ms'");
     let mut client = proxy.client();
     client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n01234", origin.url("/x")));
     if let Ok(answer) = client.try_response("PUT") {

@@ -44,6 +44,36 @@ fn sigint_ends_an_idle_proxy_at_once() {
 }
 
 #[test]
+fn tunnels_that_are_silent_end_with_the_drain_and_those_that_are_not_go_on() {
+    let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = peer.local_addr().unwrap();
+    let mut proxy = Proxy::with("server.drain = '10min'");
+    let tunnel = || {
+        let mut client = proxy.client();
+        client.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
+        client.head("CONNECT").assert_status(200);
+        let far = crate::support::wire::Wire::plain(peer.accept().unwrap().0);
+        (client, far)
+    };
+    let (mut silent, _far) = tunnel();
+    let (mut busy, mut far) = tunnel();
+    proxy.signal(Signal::TERM);
+    // Bytes pass until the silent one has been ended.
+    let ended = std::thread::spawn(move || silent.wire.ends());
+    while !ended.is_finished() {
+        busy.send("ping");
+        assert_eq!(far.exactly(4).unwrap(), b"ping");
+        std::thread::yield_now();
+    }
+    assert!(ended.join().unwrap());
+    busy.send("last");
+    assert_eq!(far.exactly(4).unwrap(), b"last");
+    busy.wire.half_close();
+    far.half_close();
+    assert_eq!(proxy.ended().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let origin = Origin::start();
     let gate = Gate::new();

@@ -237,6 +237,7 @@ fn every_final_status_passes() {
         assert_eq!(response.field("x-mark").as_deref(), Some("1"), "{status}");
         response.assert_body(if matches!(status, 204 | 304) { "" } else { "body" });
         assert_eq!(response.field("proxy-status"), None, "{status} is the origin's own");
+        assert!(!response.head.line.contains('<'), "{}", response.head.line);
     }
 }
 
@@ -409,6 +410,24 @@ fn an_upload_that_breaks_off_breaks_off_for_the_origin() {
         client.wire.reset();
         assert_eq!(origin.wait_body(path).whole, Some(false), "no end was invented for {framing:?}");
     }
+}
+
+#[test]
+fn an_answer_before_the_end_of_an_upload_reaches_a_client_that_sends_on() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.write("HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+        x.wire().close();
+        x.done();
+    });
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    let part = vec![b'x'; 1 << 20];
+    client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n", origin.url("/x")));
+    client.response("PUT").assert_status(413).assert_body("no");
+    // The client's system would throw an unread answer away if it were told that the connection is broken.
+    client.send(&part);
+    assert_eq!(client.wire.rest().unwrap(), b"", "an end, not a reset");
 }
 
 #[test]

@@ -122,4 +122,14 @@ fn two_of_ours_in_a_row_work_and_a_circle_ends() {
     let all = response.field("cache-status").unwrap();
     assert_eq!(all.matches("larder;").count(), 2, "{all}");
     assert_eq!(origin.last("/x").head.field("via").unwrap().split(", ").count(), 2);
+    far.write_config(&format!("upstream.parents = ['http://{}']", near.address));
+    assert!(far.run(&["reload"]).status.success());
+    let before = origin.all().len();
+    // What came back to the first is told by the second as what it is: its parent's answer.
+    near.get(&origin.url("/y")).assert_error(508, "proxy_loop_detected");
+    assert_eq!(origin.all().len(), before);
+    for proxy in [&near, &far] {
+        proxy.log.wait("the log", |l| l.contains("/y"));
+    }
+    assert_eq!(near.log.all().iter().filter(|l| l.contains("/y")).count(), 2, "it went round once");
 }

@@ -70,6 +70,30 @@ fn a_rule_has_its_own_limits_of_staleness() {
 }
 
 #[test]
+fn a_rule_bounds_for_how_long_an_origin_that_is_gone_is_answered_for() {
+    let proxy = Proxy::with(
+        "cache.stale_if_error = '1min'\n[[rules]]\nurls = ['*/long/*']\nstale_if_error = '1h'\n[[rules]]\nurls = ['*/never/*']\nstale_if_error = '0s'\n",
+    );
+    let origin = Origin::start();
+    for path in ["/long/x", "/never/x", "/x"] {
+        origin.on(path, |x| {
+            if x.number == 1 {
+                x.reply("200 OK", &["Cache-Control: max-age=50", "Age: 80", "ETag: \"v\""], "x");
+            } else {
+                x.close();
+            }
+        });
+        proxy.get(&origin.url(path)).assert_body("x");
+    }
+    for path in ["/long/x", "/x"] {
+        let stale = proxy.get(&origin.url(path));
+        stale.assert_body("x");
+        assert_eq!(stale.cache().value("detail").as_deref(), Some("stale-if-error"), "{path}: {stale}");
+    }
+    proxy.get(&origin.url("/never/x")).assert_status(502);
+}
+
+#[test]
 fn set_cookie_may_be_judged_by_rule() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60", "Set-Cookie: a=b"], b"x");

@@ -14,7 +14,7 @@ pub(super) const UPSTREAM: &[Setting] = settings! {
     /// How long an origin may take for the head of its response.
     upstream.first_byte_timeout: Time<1> = r#""60s""#, Live => upstream.first_byte_timeout;
 
-    /// How long a body may stall on the origin's side, in either direction.
+    /// How long an origin may take nothing of a request, or send nothing of a body.
     upstream.between_bytes_timeout: Time<1> = r#""60s""#, Live => upstream.between_bytes_timeout;
 
     /// How long the body of a request with `Expect: 100-continue` waits for the origin's 100.

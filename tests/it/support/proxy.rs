@@ -36,6 +36,8 @@ pub(crate) struct Start {
     /// Descriptors the process may have; 0: as many as the machine gives.
     descriptors: usize,
     deaf: bool,
+    /// What the shell's `ulimit` is given before it starts.
+    ulimit: Option<String>,
 }
 
 /// Lines that a stream brought so far.
@@ -101,7 +103,11 @@ pub(crate) fn root() -> PathBuf {
 
 /// A command that runs the binary, without the machine's own settings for it.
 pub(crate) fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
+    command_of(env!("CARGO_BIN_EXE_larder"))
+}
+
+fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("LARDER_") || name.to_ascii_lowercase().ends_with("_proxy") || name == "RUST_LOG"
@@ -164,14 +170,25 @@ impl Start {
         self
     }
 
+    /// The limit of open files that it starts with, as the shell's `ulimit` takes it.
+    pub(crate) fn ulimit(mut self, limit: &str) -> Self {
+        self.ulimit = Some(limit.to_owned());
+        self
+    }
+
     #[track_caller]
     pub(crate) fn start(self) -> Proxy {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("larder.toml");
         std::fs::write(&file, render(!self.closed, &self.config)).unwrap();
         let listen = self.listen.unwrap_or_else(|| vec!["127.0.0.1:0".to_owned()]);
-        let mut command = if self.descriptors == 0 { command() } else { limited(self.descriptors) };
-        let mut child = command
+        let mut start = if self.descriptors == 0 { command() } else { limited(self.descriptors) };
+        if let Some(limit) = self.ulimit {
+            let binary = start.get_program().to_owned();
+            start = command_of("sh");
+            start.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\"")).arg(binary);
+        }
+        let mut child = start
             .arg("--config")
             .arg(&file)
             .args(listen.iter().flat_map(|a| ["--listen", a]))
@@ -326,6 +343,11 @@ impl Proxy {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let found = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).unwrap();
         found.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many threads the process has.
+    pub(crate) fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
     }
 
     /// How many file descriptors the process has open.

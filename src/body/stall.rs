@@ -12,29 +12,29 @@ use crate::clock::Stopwatch;
 ///
 /// The timer is re-armed only when it fires: progress itself just forgets since when was waited.
 #[derive(Debug)]
-pub(super) struct Stall {
+pub(crate) struct Stall {
     limit: Duration,
     since: Option<Stopwatch>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stall {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, since: None, timer: None }
     }
 
     /// The limit.
-    pub(super) fn limit(&self) -> Duration {
+    pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
 
     /// Something came.
-    pub(super) fn moved(&mut self) {
+    pub(crate) fn moved(&mut self) {
         self.since = None;
     }
 
     /// Nothing came: ready when that has been so for the whole limit.
-    pub(super) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(Stopwatch::start);
         let deadline = Instant::from_std(since.started() + self.limit);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));

@@ -1,0 +1,188 @@
+//! What one client may cost: time, connections, memory, descriptors. What is over the limit ends or waits; the
+//! others are served.
+
+use crate::forwarding::settled;
+use crate::support::{Client, Gate, Origin, Proxy, eventually};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+#[test]
+fn a_client_that_does_not_finish_its_head_is_cut_off() {
+    let proxy = Proxy::with("proxy = { head_timeout = '100ms', idle_timeout = '10min' }");
+    let mut client = proxy.client();
+    client.send("GET http://127.0.0.1:8080/ HTTP/1.1\r\nHo");
+    assert!(client.wire.ends());
+}
+
+#[test]
+fn a_client_that_asks_nothing_more_is_cut_off() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let proxy = Proxy::with("proxy = { head_timeout = '10min', idle_timeout = '100ms' }");
+    let mut client = proxy.client();
+    client.get(&origin.url("/x")).assert_body("x");
+    assert!(client.wire.ends());
+}
+
+#[test]
+fn an_upload_that_stalls_is_told_and_ended_on_both_sides() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.body();
+        x.reply("200 OK", &[], "x");
+    });
+    let proxy = Proxy::with(
+        "proxy.between_bytes_timeout = '100ms'\nupstream = { between_bytes_timeout = '10min', first_byte_timeout = '10min' }",
+    );
+    let mut client = proxy.client();
+    client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel", origin.url("/x")));
+    let response = client.response("PUT");
+    response.assert_error(400, "http_request_error");
+    assert!(response.text().contains("100ms"), "{response}");
+    assert!(client.wire.ends());
+    assert_eq!(origin.wait_body("/x").whole, Some(false), "no end was invented");
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_cut_off_and_its_origin_let_go() {
+    let origin = Origin::start();
+    let gone = Gate::new();
+    let seen = gone.clone();
+    origin.on("/x", move |x| {
+        x.write("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let part = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while x.written(&part) {}
+        seen.open();
+    });
+    let proxy =
+        Proxy::with("proxy.between_bytes_timeout = '100ms'\nupstream.between_bytes_timeout = '10min'");
+    let mut client = proxy.client();
+    client.begin("GET", &origin.url("/x"), &[], "");
+    client.head("GET").assert_status(200);
+    gone.pass();
+    let line = proxy.log.wait("the log", |l| l.contains("/x"));
+    assert!(line.contains("\"complete\":false"), "{line}");
+}
+
+#[test]
+fn connections_have_a_limit_and_the_others_are_served() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let proxy = Proxy::with("limits.connections = 2");
+    let mut held = [proxy.client(), proxy.client()];
+    for client in &mut held {
+        drop(client.get(&origin.url("/x")));
+    }
+    assert!(proxy.client().wire.ends());
+    assert!((proxy.metric("larder_limit_refusals_total", &["limit=\"connections\""]) - 1.0).abs() < 0.1);
+    let [mut first, second] = held;
+    second.wire.close();
+    first.get(&origin.url("/x")).assert_body("x");
+    eventually("a free place", || {
+        let mut client = proxy.client();
+        client.begin("GET", &origin.url("/x"), &[], "");
+        client.try_response("GET").ok()
+    })
+    .assert_body("x");
+}
+
+/// An address of this machine that is not loopback, where it has one.
+fn outward() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Sends nothing: it only asks for the route.
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
+}
+
+#[test]
+fn connections_of_one_address_have_a_limit_and_loopback_is_exempt() {
+    let Some(outward) = outward() else {
+        return crate::support::skip("connections per client", "no network");
+    };
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let config = format!("limits.connections_per_client = 2\naccess.clients = ['{outward}']");
+    let proxy = Proxy::builder().config(&config).listen(&["0.0.0.0:0"]).start();
+    let connect = |ip| Client::connect(SocketAddr::new(ip, proxy.address.port()));
+    let mut held = [connect(outward), connect(outward)];
+    for client in &mut held {
+        client.get(&origin.url("/x")).assert_body("x");
+    }
+    assert!(connect(outward).wire.ends());
+    let refused = proxy.metric("larder_limit_refusals_total", &["limit=\"connections_per_client\""]);
+    assert!((refused - 1.0).abs() < 0.1, "{refused}");
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let mut many: Vec<_> = (0..5).map(|_| connect(loopback)).collect();
+    for client in &mut many {
+        client.get(&origin.url("/x")).assert_body("x");
+    }
+}
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised() {
+    let proxy = Proxy::builder().ulimit("-S -n 64").start();
+    assert!(proxy.metric("process_max_fds", &[]) > 64.0);
+}
+
+#[test]
+fn without_descriptors_accepting_pauses_and_recovers() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::builder().ulimit("-n 40").start();
+    let mut early = proxy.client();
+    early.get(&origin.url("/x")).assert_body("x");
+    let crowd: Vec<_> = (0..60).map(|_| proxy.client()).collect();
+    proxy.diagnostics.wait("the pause", |l| l.contains("accepting pauses"));
+    early.get(&origin.url("/x")).assert_hit();
+    drop(crowd);
+    proxy.get(&origin.url("/x")).assert_hit();
+    proxy.get(&origin.url("/x?new")).assert_body("x");
+    assert!(proxy.metric("larder_accept_pauses_total", &[]) > 0.5);
+}
+
+#[test]
+fn five_hundred_slow_clients_on_storable_responses_do_not_grow_the_process() {
+    const LENGTH: usize = 1 << 20;
+    const CLIENTS: usize = 500;
+    let origin = Origin::start();
+    let written = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&written);
+    origin.on("/x", move |x| {
+        let part = vec![b'x'; 64 * 1024];
+        let chunked = x.request.target.ends_with('1');
+        let framing =
+            if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {LENGTH}") };
+        x.write(format!("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n{framing}\r\n\r\n"));
+        for _ in 0..LENGTH / part.len() {
+            if chunked && !x.written("10000\r\n") || !x.written(&part) || chunked && !x.written("\r\n") {
+                return;
+            }
+            counter.fetch_add(part.len(), Ordering::SeqCst);
+        }
+        if chunked {
+            x.write("0\r\n\r\n");
+        }
+    });
+    let proxy = Proxy::with("cache.memory = '16MiB'");
+    let before = proxy.memory("VmRSS");
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.begin("GET", &origin.url(&format!("/x?{i}")), &[], "");
+    }
+    settled(&written);
+    let grown = proxy.memory("VmHWM").saturating_sub(before);
+    // What the store may hold, and each client's share; all bodies together are 500 MiB.
+    let most = (16 << 20) + CLIENTS as u64 * (256 << 10);
+    assert!(grown < most, "the process grew by {grown} bytes");
+    for client in clients.iter_mut().rev().take(20) {
+        let response = client.response("GET");
+        assert_eq!((response.body.len(), response.broken), (LENGTH, None));
+    }
+}
+
+#[test]
+fn as_many_threads_serve_as_are_asked_for() {
+    let threads = |workers: usize| Proxy::with(&format!("server.workers = {workers}")).threads();
+    assert_eq!(threads(6) - threads(2), 4);
+}
