@@ -184,6 +184,7 @@ fn content(body: Body, exchange: &mut Exchange, settings: &Settings) -> Body {
     }
     let stall = Stall::new(settings.options.between_bytes_timeout);
     let link = Arc::clone(exchange.link());
+    link.uploads(true);
     Body::boxed(Content { body, bytes: exchange.counter(), stall, link, ended: false })
 }
 
@@ -199,6 +200,7 @@ struct Content {
 impl Drop for Content {
     /// The answer came first: a client that still sends must not lose it to a reset.
     fn drop(&mut self) {
+        self.link.uploads(false);
         if !self.ended && !self.body.is_end_stream() {
             self.link.linger();
         }

@@ -46,6 +46,8 @@ pub(crate) struct Link {
     /// Whether `interim` is open, told without its lock.
     takes_interim: AtomicBool,
     interim: Mutex<Interim>,
+    /// Content of a request that is still on its way, though its response may be through.
+    uploading: AtomicBool,
     /// Set by an exchange that leaves bytes of its request unread.
     linger: AtomicBool,
     /// Set by a body that broke off: the client must see a reset where framing can't tell.
@@ -65,6 +67,8 @@ struct Interim {
 impl Link {
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Relaxed) {
+            // An upload that outlasts its response is neither idle nor the next request's head.
+            _ if self.uploading.load(Ordering::Relaxed) => Phase::Exchange,
             0 => Phase::Idle,
             1 => Phase::Head,
             _ => Phase::Exchange,
@@ -128,6 +132,11 @@ impl Link {
             interim.waker = Some(waker.clone());
         }
         !interim.queue.is_empty()
+    }
+
+    /// Content of a request is on its way, or no longer. It has time limits of its own.
+    pub(crate) fn uploads(&self, so: bool) {
+        self.uploading.store(so, Ordering::Relaxed);
     }
 
     pub(crate) fn linger(&self) {

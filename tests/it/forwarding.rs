@@ -487,3 +487,26 @@ fn an_origin_that_answers_and_closes_without_reading_an_upload_is_heard() {
         client.response("PUT").assert_status(413).assert_body("no");
     }
 }
+
+#[test]
+fn an_upload_may_outlast_its_response() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        x.body();
+    });
+    let proxy = Proxy::with("proxy.head_timeout = '200ms'\nproxy.idle_timeout = '100ms'");
+    let mut client = proxy.client();
+    client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 30\r\n\r\n", origin.url("/x")));
+    client.send("0123456789");
+    client.response("PUT").assert_status(200).assert_body("ok");
+    client.send("0123456789");
+    // Another connection tells when the limits have passed.
+    let mut slow = proxy.client();
+    slow.send("GET ");
+    assert!(slow.wire.ends());
+    client.send("0123456789");
+    assert_eq!(origin.wait_body("/x").whole, Some(true));
+    // And then it is idle.
+    assert!(client.wire.ends());
+}
