@@ -7,6 +7,7 @@ use crate::field::reference::{self, Reference};
 use crate::field::text::{Path, Text};
 use http::Uri;
 use http::uri::PathAndQuery;
+use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -171,6 +172,22 @@ pub enum TargetError {
     Path,
 }
 
+/// Authorities that a thread remembers: requests come in runs for few of them.
+const PLACES: usize = 16;
+
+thread_local! {
+    static KNOWN: RefCell<[Option<Known>; PLACES]> = const { RefCell::new([const { None }; PLACES]) };
+}
+
+/// What became of an authority as it was received. An authority is no longer than a request line.
+struct Known {
+    received: Box<[u8]>,
+    scheme: Scheme,
+    host: Host,
+    port: u16,
+    authority: Text,
+}
+
 impl Target {
     /// The target of an absolute-form request, `http` or `https`. User information is dropped, an empty port is the
     /// default one.
@@ -199,11 +216,24 @@ impl Target {
     }
 
     /// `authority` without user information.
-    fn new(scheme: Scheme, authority: &[u8], path: Path) -> Result<Self, TargetError> {
-        let parts = Authority::parse(authority)?;
-        let port = parts.port.unwrap_or(scheme.default_port());
-        let (authority, host) = parts.normalized((port != scheme.default_port()).then_some(port));
-        Ok(Self { scheme, host, port, authority, path })
+    fn new(scheme: Scheme, received: &[u8], path: Path) -> Result<Self, TargetError> {
+        KNOWN.with_borrow_mut(|known| {
+            let hash = received.iter().fold(0_usize, |hash, byte| hash * 31 % 1021 + usize::from(*byte));
+            let place = &mut known[hash % PLACES];
+            if let Some(known) = place
+                && known.scheme == scheme
+                && *known.received == *received
+            {
+                let (host, authority) = (known.host.clone(), known.authority.clone());
+                return Ok(Self { scheme, host, port: known.port, authority, path });
+            }
+            let parts = Authority::parse(received)?;
+            let port = parts.port.unwrap_or(scheme.default_port());
+            let (authority, host) = parts.normalized((port != scheme.default_port()).then_some(port));
+            let (received, known) = (received.into(), (host.clone(), authority.clone()));
+            *place = Some(Known { received, scheme, host: known.0, port, authority: known.1 });
+            Ok(Self { scheme, host, port, authority, path })
+        })
     }
 
     /// `scheme://authority/path?query`, exactly the key's text; for CONNECT the authority alone.

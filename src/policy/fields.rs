@@ -5,6 +5,7 @@
 //! `code, [name length, name], value length, value`. The code stands for a common name, 0 for a spelled one.
 //! Reading slices the blob, so a hit copies no value.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -63,6 +64,20 @@ static KNOWN: [HeaderName; 47] = [
 
 /// From this length on, a length takes five bytes instead of one.
 const LONG: u8 = u8::MAX;
+
+/// Maps that a thread keeps, and the longest head of which it does: some 100 KiB a thread.
+const PLACES: usize = 64;
+const KEPT_BLOB: usize = 1024;
+
+thread_local! {
+    static MADE: RefCell<[Option<Made>; PLACES]> = const { RefCell::new([const { None }; PLACES]) };
+}
+
+/// A head that was asked for as a map, and the map once it was asked for again.
+struct Made {
+    blob: Bytes,
+    map: Option<HeaderMap>,
+}
 
 /// The fields of a head: compact and immutable; cloning counts a reference.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -150,8 +165,30 @@ impl Fields {
     }
 
     /// As a map, with room for `spare` more fields.
+    ///
+    /// A thread keeps the maps of heads that it made more than once lately: to clone one costs a third of
+    /// making it.
     pub fn to_map(&self, spare: usize) -> HeaderMap {
-        self.to_map_where(spare, |_| true)
+        if self.blob.len() > KEPT_BLOB {
+            return self.to_map_where(spare, |_| true);
+        }
+        let make = || self.to_map_where(spare, |_| true);
+        MADE.with_borrow_mut(|made| {
+            // Allocations lie at least 16 bytes apart.
+            let place = &mut made[self.blob.as_ptr() as usize / 16 % PLACES];
+            match place {
+                // The same bytes: what is kept keeps them from being freed and their place from being reused.
+                Some(kept)
+                    if kept.blob.as_ptr() == self.blob.as_ptr() && kept.blob.len() == self.blob.len() =>
+                {
+                    kept.map.get_or_insert_with(make).clone()
+                }
+                _ => {
+                    *place = Some(Made { blob: self.blob.clone(), map: None });
+                    make()
+                }
+            }
+        })
     }
 
     /// As a map of the fields whose name `keep` takes, with room for `spare` more.
