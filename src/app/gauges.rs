@@ -4,13 +4,14 @@ use std::sync::atomic::Ordering;
 
 use super::App;
 use crate::telemetry::Gauges;
-use crate::telemetry::metrics::ServerGauges;
+use crate::telemetry::metrics::{ServerGauges, StoreGauges};
 
 pub(super) fn read(app: &App) -> Gauges {
     let counts = &app.counts;
+    let given_up = app.cache.given_up().map(|(reason, count)| (reason.token(), count));
     Gauges {
         ready: false,
-        store: app.cache.store().stats().into(),
+        store: StoreGauges { given_up: given_up.collect(), ..app.cache.store().stats().into() },
         upstream: app.upstream.stats().into(),
         server: ServerGauges {
             connections: counts.open.load(Ordering::Relaxed),

@@ -61,7 +61,7 @@ pub(crate) fn begin(
     if body.is_end_stream() {
         // Nothing to copy: the client must not see the end before the store has it.
         if let Err(reason) = fill.finish(None) {
-            cache.note_rejection(reason);
+            cache.note_given_up(reason);
         }
         leader.take();
         return Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers });
@@ -111,7 +111,7 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
                 Err(frame) => trailers = frame.into_trailers().ok(),
             },
             Some(Err(error)) => {
-                cache.note_rejection(Reason::Incomplete);
+                cache.note_given_up(Reason::Incomplete);
                 fill.fail(error);
                 return;
             }
@@ -120,7 +120,7 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
     let head = fill.head();
     let partial = !head.is_complete();
     if partial && head.expected_length().is_some_and(|expected| expected != fill.written()) {
-        cache.note_rejection(Reason::Partial);
+        cache.note_given_up(Reason::Partial);
         fill.discard(trailers);
         return;
     }
@@ -132,7 +132,7 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
             drop(joined);
         }
         Ok(_) => {}
-        Err(reason) => cache.note_rejection(reason),
+        Err(reason) => cache.note_given_up(reason),
     }
     // The flight ends only now that the store has the response: whoever comes next finds one or the other.
     drop(leader);
@@ -143,7 +143,7 @@ const ALONE: Duration = Duration::from_secs(2);
 
 /// Nobody reads it any more, and to finish it would not be cheap.
 fn abandon(cache: &Cache, fill: Fill) {
-    cache.note_rejection(Reason::Abandoned);
+    cache.note_given_up(Reason::Abandoned);
     fill.fail(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
 }
 
@@ -198,14 +198,14 @@ pub(crate) async fn complete(
                 }
             }
             Err(error) => {
-                cache.note_rejection(Reason::Incomplete);
+                cache.note_given_up(Reason::Incomplete);
                 fill.fail(error);
                 return None;
             }
         }
     }
     if fill.head().expected_length().is_some_and(|expected| expected != fill.written()) {
-        cache.note_rejection(Reason::Partial);
+        cache.note_given_up(Reason::Partial);
         fill.discard(None);
         return None;
     }

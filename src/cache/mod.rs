@@ -32,7 +32,7 @@ use crate::clock::{Clock, Moment};
 use crate::field::status::Forward;
 use crate::field::target::Target;
 use crate::policy::rules::Rules;
-use crate::policy::{self, Plan, Reason, RequestFacts, Terms};
+use crate::policy::{self, LifetimeSource, Plan, Reason, RequestFacts, Terms};
 use crate::shutdown::Shutdown;
 use crate::store::{CacheKey, Candidates, Generation, Store, StoredResponse};
 use crate::upstream::{OnInterim, Upstream};
@@ -160,7 +160,7 @@ pub struct Cache {
     upstream: Upstream,
     clock: Clock,
     shutdown: Shutdown,
-    rejections: [AtomicU64; Reason::ALL.len()],
+    given_up: [AtomicU64; Reason::ALL.len()],
 }
 
 impl Cache {
@@ -173,7 +173,7 @@ impl Cache {
             upstream,
             clock,
             shutdown,
-            rejections: std::array::from_fn(|_| AtomicU64::new(0)),
+            given_up: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 
@@ -187,13 +187,16 @@ impl Cache {
         self.flights.len()
     }
 
-    /// How often something on its way into the store was turned away after its head, by reason.
-    pub fn rejections(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
-        Reason::ALL.iter().map(|&r| (r, self.rejections[r as usize].load(Ordering::Relaxed)))
+    /// How many fills were given up for a reason that is not the store's own (of those it keeps count itself).
+    pub fn given_up(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        let count = |reason: &Reason| (*reason, self.given_up[*reason as usize].load(Ordering::Relaxed));
+        Reason::ALL.iter().map(count).filter(|(_, count)| *count > 0)
     }
 
-    pub(crate) fn note_rejection(&self, reason: Reason) {
-        self.rejections[reason as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn note_given_up(&self, reason: Reason) {
+        if !matches!(reason, Reason::TooLarge | Reason::NoRoom | Reason::Superseded) {
+            self.given_up[reason as usize].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Looks the request up, and answers it from the store where policy lets it.
@@ -403,10 +406,13 @@ impl Cache {
         match brought {
             Brought::Filling { filling, reader, status, headers } => {
                 let freshness = policy::freshness(&filling.head, &terms);
+                // A breach is told when it is stored, not only when it is served.
+                let breach = (freshness.source == LifetimeSource::Override).then_some(Reason::Override);
                 let outcome = Outcome {
                     forward_status: Some(status),
                     stored: true,
                     ttl: Some(freshness.ttl()),
+                    detail: breach.or(outcome.detail),
                     upstream: Some(filling.address),
                     ..outcome
                 };

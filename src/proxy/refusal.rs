@@ -85,15 +85,13 @@ impl Refusal {
             ..ErrorPage::new(story.status, story.says.as_str(), story.todo.as_str(), exchange.id())
         };
         let (mut head, bytes) = pages::error(&page, accept).into_parts();
-        if let Some(error) = story.error {
-            ProxyStatus {
-                error: Some(error),
-                details: Some(&story.says),
-                rule: denied,
-                ..ProxyStatus::default()
-            }
-            .append(&mut head.headers);
+        ProxyStatus {
+            error: story.error,
+            details: Some(&story.says),
+            rule: denied,
+            ..ProxyStatus::default()
         }
+        .append(&mut head.headers);
         if let Some(allow) = allow {
             head.headers.insert(header::ALLOW, allow);
         }

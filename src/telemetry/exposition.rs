@@ -187,7 +187,7 @@ impl Scrape {
         }
         let mut refusals = families.open(
             "larder_store_refusals",
-            "Responses that the store could not keep, fetches in the background among them.",
+            "Responses that were to be stored and were not, fetches in the background among them.",
             MetricType::Counter,
         )?;
         for (reason, count) in [
@@ -195,6 +195,10 @@ impl Scrape {
             (Reason::NoRoom, store.no_room),
             (Reason::Superseded, store.superseded),
         ] {
+            counter(&mut refusals, &[("reason", reason.token())], count)?;
+        }
+        for reason in [Reason::Incomplete, Reason::Abandoned, Reason::Partial, Reason::Framing] {
+            let count = store.given_up.get(reason.token()).copied().unwrap_or_default();
             counter(&mut refusals, &[("reason", reason.token())], count)?;
         }
         for (name, help, value) in [

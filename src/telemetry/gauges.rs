@@ -41,6 +41,8 @@ pub struct StoreGauges {
     pub no_room: u64,
     /// Since the start: responses not stored, overtaken by an invalidation or a purge.
     pub superseded: u64,
+    /// Since the start: fills given up for a reason that is not the store's, by its token.
+    pub given_up: BTreeMap<&'static str, u64>,
 }
 
 impl From<store::Stats> for StoreGauges {
@@ -56,6 +58,7 @@ impl From<store::Stats> for StoreGauges {
             too_large: stats.too_large,
             no_room: stats.no_room,
             superseded: stats.superseded,
+            given_up: BTreeMap::new(),
         }
     }
 }

@@ -66,8 +66,16 @@ pub(super) fn connecting(error: &io::Error) -> ProxyError {
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => {
             ProxyError::ProxyInternalError
         }
+        _ if is_want(error) => ProxyError::ProxyInternalError,
         _ => ProxyError::DestinationUnavailable,
     }
+}
+
+/// Descriptors or memory have run out on this side.
+fn is_want(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error)
+        .is_some_and(|no| matches!(no, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 /// Judges hyper's error while a response head was awaited. `answered`: whether any byte of it had come.
@@ -131,4 +139,26 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 /// The same behind an I/O error, which hides what it holds from `source`.
 fn find_in_io<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     find::<io::Error>(error)?.get_ref()?.downcast_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn what_lies_on_this_side_is_not_blamed_on_the_destination() {
+        for (error, kind) in [
+            (Errno::CONNREFUSED, ProxyError::ConnectionRefused),
+            (Errno::TIMEDOUT, ProxyError::ConnectionTimeout),
+            (Errno::HOSTUNREACH, ProxyError::DestinationIpUnroutable),
+            (Errno::CONNRESET, ProxyError::DestinationUnavailable),
+            (Errno::ADDRNOTAVAIL, ProxyError::ProxyInternalError),
+            (Errno::MFILE, ProxyError::ProxyInternalError),
+            (Errno::NFILE, ProxyError::ProxyInternalError),
+            (Errno::NOBUFS, ProxyError::ProxyInternalError),
+        ] {
+            assert_eq!(connecting(&error.into()), kind, "{error}");
+        }
+    }
 }

@@ -159,6 +159,48 @@ fn tunnels_errors_collapsed_requests_and_those_whose_client_left_count_as_such()
 }
 
 #[test]
+fn what_was_to_be_stored_and_was_not_is_counted_by_its_reason() {
+    let origin = Origin::start();
+    origin.on("/broken", |x| {
+        x.write("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n01234");
+        x.close();
+    });
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/left", move |x| {
+        x.write("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 10\r\n\r\n01234");
+        held.pass();
+    });
+    origin.on("/large", |x| {
+        x.write("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n");
+        x.write(format!("20000\r\n{}\r\n0\r\n\r\n", "x".repeat(0x20000)));
+    });
+    origin.serve("/private", "200 OK", &["Cache-Control: private"], b"x");
+    let proxy = Proxy::with(
+        "cache = { max_object = '64KiB', max_object_unknown_length = '64KiB', finish_bytes = 0, finish_time = '0s' }",
+    );
+    let mut client = proxy.client();
+    client.begin("GET", &origin.url("/broken"), &[], "");
+    client.try_response("GET").ok();
+    let mut client = proxy.client();
+    client.begin("GET", &origin.url("/left"), &[], "");
+    client.head("GET").assert_status(200);
+    client.wire.reset();
+    proxy.get(&origin.url("/large")).assert_status(200);
+    proxy.get(&origin.url("/private")).assert_status(200);
+    for (metric, reason) in [
+        ("larder_store_refusals_total", "incomplete"),
+        ("larder_store_refusals_total", "abandoned"),
+        ("larder_store_refusals_total", "too-large"),
+        ("larder_cache_rejections_total", "private"),
+    ] {
+        let label = format!("reason=\"{reason}\"");
+        eventually(reason, || ((proxy.metric(metric, &[&label]) - 1.0).abs() < 0.1).then_some(()));
+    }
+    gate.open();
+}
+
+#[test]
 fn random_hosts_and_methods_do_not_make_series() {
     let proxy = Proxy::with("upstream.dns_timeout = '50ms'");
     let series = || proxy.admin("GET", "/metrics", &[], "").text().lines().count();

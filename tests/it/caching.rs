@@ -289,6 +289,8 @@ fn only_if_cached_on_a_miss_is_504_without_asking_anybody() {
     let proxy = Proxy::open();
     let response = proxy.get_with(&origin.url("/x"), &["Cache-Control: only-if-cached"]);
     response.assert_status(504);
+    assert!(response.proxy_status().contains("only-if-cached"), "it is our own: {response}");
+    assert_eq!(response.field("cache-status"), None);
     assert_eq!(origin.hits("/x"), 0);
 }
 

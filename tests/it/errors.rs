@@ -66,15 +66,32 @@ fn a_second_address_is_tried_when_the_first_refuses() {
     proxy.get(&origin.url_at("two.test", "/x")).assert_status(200).assert_body("x");
 }
 
-#[test]
-fn a_host_that_does_not_answer_is_504_at_the_limit() {
-    // A listener whose backlog is full drops what comes, as a black hole does.
+/// A listener whose backlog is full drops what comes, as a black hole does.
+fn black_hole(address: SocketAddr) -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.bind(&address.into()).unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let fill = |_| TcpStream::connect_timeout(&address, std::time::Duration::from_millis(100));
-    let _held: Vec<_> = (0..4).map(fill).collect();
+    let held: Vec<_> = (0..4).map(fill).collect();
+    (address, (socket, held))
+}
+
+#[test]
+fn a_second_address_is_tried_when_the_first_says_nothing() {
+    let origin = Origin::on_address("127.0.0.2:0");
+    origin.serve("/x", "200 OK", &[], b"x");
+    let (_, _held) = black_hole(SocketAddr::new([127, 0, 0, 3].into(), origin.address.port()));
+    let names = NameServer::start();
+    names.set("two.test", Answer::Addresses(vec![[127, 0, 0, 3].into(), [127, 0, 0, 2].into()], 60));
+    // Only the next attempt, a quarter of a second later, can bring it in time.
+    let proxy = Proxy::with(&format!("{}upstream.connect_timeout = '10min'", names.config()));
+    proxy.get(&origin.url_at("two.test", "/x")).assert_status(200).assert_body("x");
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_504_at_the_limit() {
+    let (address, _held) = black_hole("127.0.0.1:0".parse().unwrap());
     let proxy = Proxy::with("upstream.connect_timeout = '200ms'");
     proxy.get(&format!("http://{address}/")).assert_error(504, "connection_timeout");
 }

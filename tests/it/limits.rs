@@ -1,5 +1,5 @@
 //! What one client may cost: time, connections, memory, descriptors. What is over the limit ends or waits; the
-//! others are served.
+//! others are served. And what the process takes for itself: its threads, and from where it dials.
 
 use crate::forwarding::settled;
 use crate::support::{Client, Gate, Origin, Proxy, eventually};
@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[test]
 fn a_client_that_does_not_finish_its_head_is_cut_off() {
     let proxy = Proxy::with("proxy = { head_timeout = '100ms', idle_timeout = '10min' }");
-    let mut client = proxy.client();
-    client.send("GET http://127.0.0.1:8080/ HTTP/1.1\r\nHo");
-    assert!(client.wire.ends());
+    for begun in ["GET http://127.0.0.1/", "GET http://127.0.0.1/ HTTP/1.1\r\nHost: h\r\nX-Slow: "] {
+        let mut client = proxy.client();
+        client.send(begun);
+        assert!(client.wire.ends(), "{begun:?}");
+    }
 }
 
 #[test]
@@ -185,4 +187,27 @@ fn five_hundred_slow_clients_on_storable_responses_do_not_grow_the_process() {
 fn as_many_threads_serve_as_are_asked_for() {
     let threads = |workers: usize| Proxy::with(&format!("server.workers = {workers}")).threads();
     assert_eq!(threads(6) - threads(2), 4);
+}
+
+#[test]
+fn origins_are_dialled_from_the_source_address() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let proxy = Proxy::with("upstream.source_address = ['127.0.0.5']");
+    proxy.get(&origin.url("/x")).assert_body("x");
+    assert_eq!(origin.last("/x").peer, Some([127, 0, 0, 5].into()));
+}
+
+#[test]
+fn one_worker_serves_many_at_once() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::with("server.workers = 1");
+    let mut clients: Vec<_> = (0..50).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        client.begin("GET", &origin.url("/x"), &[], "");
+    }
+    for client in &mut clients {
+        client.response("GET").assert_body("x");
+    }
 }

@@ -16,7 +16,6 @@ mod collapse;
 mod conditions;
 mod config;
 mod connect;
-mod connections;
 mod defaults;
 mod drain;
 mod errors;

@@ -46,9 +46,14 @@ fn overrides_of_freshness_are_told_as_breaches() {
         "[[rules]]\nfreshness = [{ content_type = ['image/*'], force = '1h' }, { content_type = ['text/css'], min = '1h' },\
          { content_type = ['text/html'], status = [200], max = '10s' }]\n",
     );
-    for path in ["/force", "/min", "/max", "/text"] {
-        proxy.get(&origin.url(path));
+    for path in ["/force", "/min", "/max"] {
+        let stored = proxy.get(&origin.url(path)).cache();
+        assert!(stored.has("stored"), "{path}");
+        assert_eq!(stored.value("detail").as_deref(), Some("freshness-override"), "{path}");
+        let line = proxy.log.wait("the log", |l| l.contains(path));
+        assert!(line.contains("\"reason\":\"freshness-override\""), "{line}");
     }
+    proxy.get(&origin.url("/text"));
     for path in ["/force", "/min"] {
         let hit = proxy.get(&origin.url(path));
         hit.assert_hit();

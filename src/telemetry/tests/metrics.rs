@@ -173,6 +173,7 @@ fn gauges_panics_and_stats_are_told() {
     gauges.store.capacity = 1 << 30;
     gauges.store.stored = 4;
     gauges.store.no_room = 1;
+    gauges.store.given_up.insert(Reason::Incomplete.token(), 2);
     gauges.upstream.idle = 3;
     gauges.upstream.errors.insert(ProxyError::DnsError.token(), 6);
     gauges.server.refused_per_client = 2;
@@ -183,6 +184,8 @@ fn gauges_panics_and_stats_are_told() {
         ("larder_store_capacity_bytes", 1_073_741_824.0),
         ("larder_cache_stores_total", 4.0),
         ("larder_store_refusals_total{reason=\"no-room\"}", 1.0),
+        ("larder_store_refusals_total{reason=\"incomplete\"}", 2.0),
+        ("larder_store_refusals_total{reason=\"abandoned\"}", 0.0),
         ("larder_upstream_errors_total{error=\"dns_error\"}", 6.0),
         ("larder_upstream_connections{state=\"idle\"}", 3.0),
         ("larder_limit_refusals_total{limit=\"connections_per_client\"}", 2.0),

@@ -33,8 +33,6 @@ pub(crate) struct Start {
     environment: Vec<(String, String)>,
     listen: Option<Vec<String>>,
     admin_listen: Option<String>,
-    /// Descriptors the process may have; 0: as many as the machine gives.
-    descriptors: usize,
     deaf: bool,
     /// What the shell's `ulimit` is given before it starts.
     ulimit: Option<String>,
@@ -118,17 +116,6 @@ fn command_of(program: &str) -> Command {
     command
 }
 
-/// The same, run under a bound on file descriptors.
-fn limited(descriptors: usize) -> Command {
-    let plain = command();
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(plain.get_program());
-    for (name, _) in plain.get_envs().filter(|(_, value)| value.is_none()) {
-        limited.env_remove(name);
-    }
-    limited
-}
-
 impl Start {
     /// TOML that is laid over the open profile.
     pub(crate) fn config(mut self, toml: &str) -> Self {
@@ -158,12 +145,6 @@ impl Start {
         self
     }
 
-    /// With a bound on its file descriptors, soft and hard.
-    pub(crate) fn descriptors(mut self, most: usize) -> Self {
-        self.descriptors = most;
-        self
-    }
-
     /// Nobody reads its standard output.
     pub(crate) fn deaf(mut self) -> Self {
         self.deaf = true;
@@ -182,7 +163,7 @@ impl Start {
         let file = directory.path().join("larder.toml");
         std::fs::write(&file, render(!self.closed, &self.config)).unwrap();
         let listen = self.listen.unwrap_or_else(|| vec!["127.0.0.1:0".to_owned()]);
-        let mut start = if self.descriptors == 0 { command() } else { limited(self.descriptors) };
+        let mut start = command();
         if let Some(limit) = self.ulimit {
             let binary = start.get_program().to_owned();
             start = command_of("sh");
