@@ -69,6 +69,8 @@
 //! # What holds everywhere
 //! - Freshness, selection, storability, invalidation: in [`policy`], and nowhere else. The store never expires
 //!   anything: a stale response is still a validator and a fallback.
+//! - [`field`] and [`policy`] are functions of their arguments. What a thread remembers of them (authorities as
+//!   parsed, heads as maps) is bounded, and changes no answer.
 //! - One place strips fields, one computes Age, one writes Cache-Status, one renders failures, one reads time.
 //! - Every count about exchanges comes from the one record each of them ends with; what lies outside exchanges
 //!   keeps `Stats` of its own, read at the scrape.
