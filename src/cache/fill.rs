@@ -138,8 +138,12 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
     drop(leader);
 }
 
-/// A fill that nobody reads and whose origin stalls is given up after this, or `cache.finish_time` if longer.
+/// A fill that nobody reads and whose origin stalls, or does not keep what its rate promised, is given up after
+/// this, or `cache.finish_time` if longer.
 const ALONE: Duration = Duration::from_secs(2);
+/// So is one with little left, whose bytes drip in at whatever rate, after this, or `cache.finish_time` if longer.
+/// Generous: 1 MiB takes 30 s at 280 kbit/s.
+const ALONE_IN_ALL: Duration = Duration::from_secs(30);
 
 /// Nobody reads it any more, and to finish it would not be cheap.
 fn abandon(cache: &Cache, fill: Fill) {
@@ -169,13 +173,45 @@ impl Patience {
             return true;
         }
         let received = fill.written();
-        let (since, then) = self.alone.get_or_insert_with(|| (Stopwatch::start(), received));
-        match fill.remaining() {
+        let (since, then) = *self.alone.get_or_insert_with(|| (Stopwatch::start(), received));
+        Progress {
+            left: fill.remaining(),
+            received,
+            took: self.began.elapsed(),
+            alone_received: received - then,
+            alone: since.elapsed(),
+        }
+        .is_cheap_to_finish(options)
+    }
+}
+
+/// How far a fill is that nobody reads.
+struct Progress {
+    /// Bytes still to come, where that is known.
+    left: Option<u64>,
+    received: u64,
+    took: Duration,
+    /// Bytes that have come since nobody reads, and how long that is.
+    alone_received: u64,
+    alone: Duration,
+}
+
+impl Progress {
+    fn is_cheap_to_finish(&self, options: &Options) -> bool {
+        let few = match self.left {
+            Some(left) => left <= options.finish_bytes,
+            None => self.alone_received <= options.finish_bytes,
+        };
+        if few && self.alone <= options.finish_time.max(ALONE_IN_ALL) {
+            return true;
+        }
+        match self.left {
             Some(left) => {
-                let rate = received as f64 / self.began.elapsed().as_secs_f64().max(0.001);
-                left <= options.finish_bytes || left as f64 / rate <= options.finish_time.as_secs_f64()
+                let rate = self.received as f64 / self.took.as_secs_f64().max(0.001);
+                left as f64 / rate <= options.finish_time.as_secs_f64()
+                    && self.alone <= options.finish_time.max(ALONE)
             }
-            None => received - *then <= options.finish_bytes || since.elapsed() <= options.finish_time,
+            None => self.alone <= options.finish_time,
         }
     }
 }
@@ -232,4 +268,44 @@ fn join(
         .collect();
     let whole = StoredResponse::new(*combined.head, StoredBody::concat(&pieces));
     cache.store.insert(&place.key, place.generation, whole).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a fill goes on with so many bytes left, after so many in so many seconds, and so many seconds alone.
+    #[track_caller]
+    fn check(left: Option<u64>, received: u64, took: u64, alone: u64, expected: bool) {
+        let progress = Progress {
+            left,
+            received,
+            took: Duration::from_secs(took),
+            alone_received: received,
+            alone: Duration::from_secs(alone),
+        };
+        let found = progress.is_cheap_to_finish(&Options::default());
+        assert_eq!(found, expected, "{left:?} {received} {took} {alone}");
+    }
+
+    #[test]
+    fn a_fill_that_nobody_reads_ends_however_the_origin_drips() {
+        const MIB: u64 = 1 << 20;
+        // Little is left: a generous time in all.
+        check(Some(1), 100, 0, 0, true);
+        check(Some(1), 100, 30, 30, true);
+        check(Some(1), 100, 31, 31, false);
+        check(Some(MIB), 100, 1000, 30, true);
+        // Much is left, but likely to come soon: as long as that holds.
+        check(Some(2 * MIB), 10 * MIB, 1, 0, true);
+        check(Some(2 * MIB), 10 * MIB, 3, 2, true);
+        check(Some(2 * MIB), 100 * MIB, 4, 3, false);
+        check(Some(2 * MIB), MIB, 4, 0, false);
+        check(Some(2 * MIB), 0, 1, 0, false);
+        // Nobody knows how much is left.
+        check(None, MIB, 30, 30, true);
+        check(None, MIB, 31, 31, false);
+        check(None, 2 * MIB, 2, 2, true);
+        check(None, 2 * MIB, 3, 3, false);
+    }
 }
