@@ -291,6 +291,20 @@ impl Writer {
         self.end(Phase::Failed(error), None);
     }
 
+    /// Gives the body up unless somebody reads it: whether that was so is found under the lock that readers take
+    /// to join, so that whoever comes next is refused, and nobody who has joined is cut. After true, nothing may
+    /// be written any more.
+    pub fn fail_unread(&mut self, error: Error) -> bool {
+        let mut state = self.shared.state.lock();
+        if state.seated > 0 {
+            return false;
+        }
+        state.phase = Phase::Failed(error);
+        state.published = state.written;
+        self.done = true;
+        true
+    }
+
     fn end(&mut self, phase: Phase, trailers: Option<HeaderMap>) {
         self.done = true;
         let mut state = self.shared.state.lock();

@@ -82,19 +82,21 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
             tokio::select! {
                 frame = body.frame() => Ok(frame),
                 () = fill.unread() => {
-                    if patience.goes_on(&fill, &place.settings.options) {
+                    if patience.goes_on(&fill, &place.settings.options) || !abandon(&cache, &mut fill) {
                         continue;
                     }
-                    return abandon(&cache, fill);
+                    return;
                 }
             }
         };
         let Ok(frame) = frame else {
             // Somebody may have joined while the origin was silent: then its limits are those of any reader.
-            if fill.readers() > 0 && patience.goes_on(&fill, &place.settings.options) {
+            if fill.readers() > 0 && patience.goes_on(&fill, &place.settings.options)
+                || !abandon(&cache, &mut fill)
+            {
                 continue;
             }
-            return abandon(&cache, fill);
+            return;
         };
         match frame {
             None => break,
@@ -104,8 +106,8 @@ async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, l
                         // It had become a pass-through, and its last reader has left.
                         return;
                     }
-                    if !patience.goes_on(&fill, &place.settings.options) {
-                        return abandon(&cache, fill);
+                    if !patience.goes_on(&fill, &place.settings.options) && abandon(&cache, &mut fill) {
+                        return;
                     }
                 }
                 Err(frame) => trailers = frame.into_trailers().ok(),
@@ -145,10 +147,13 @@ const ALONE: Duration = Duration::from_secs(2);
 /// Generous: 1 MiB takes 30 s at 280 kbit/s.
 const ALONE_IN_ALL: Duration = Duration::from_secs(30);
 
-/// Nobody reads it any more, and to finish it would not be cheap.
-fn abandon(cache: &Cache, fill: Fill) {
-    cache.note_given_up(Reason::Abandoned);
-    fill.fail(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
+/// Nobody reads it any more, and to finish it would not be cheap. False where somebody has joined meanwhile.
+fn abandon(cache: &Cache, fill: &mut Fill) -> bool {
+    let abandoned = fill.fail_unread(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
+    if abandoned {
+        cache.note_given_up(Reason::Abandoned);
+    }
+    abandoned
 }
 
 /// Whether a fill that nobody reads is worth finishing.

@@ -183,6 +183,11 @@ impl Fill {
     pub fn fail(self, error: body::Error) {
         self.writer.fail(error);
     }
+
+    /// Gives the body up unless somebody reads it. After true, nothing may be pushed any more.
+    pub fn fail_unread(&mut self, error: body::Error) -> bool {
+        self.writer.fail_unread(error)
+    }
 }
 
 impl std::fmt::Debug for Fill {

@@ -145,6 +145,27 @@ fn a_reader_that_comes_late_reads_from_the_beginning() {
 }
 
 #[test]
+fn a_body_is_given_up_only_while_nobody_reads_it() {
+    let gone = || Error::new(ProxyError::ConnectionTerminated, "every reader left");
+    let (mut writer, body) = shared(&OPTIONS, Some(10), None);
+    writer.append(origin(0, 5));
+    drop(body.reader().unwrap());
+    // Between the last reader's leave and the end, another one joins.
+    let mut joined = Tasked::new(body.reader().unwrap());
+    assert!(!writer.fail_unread(gone()));
+    assert_eq!(joined.drain(), origin(0, 5));
+    writer.append(origin(5, 5));
+    writer.finish(None).unwrap();
+    assert_eq!(joined.drain(), origin(0, 10));
+    assert!(matches!(joined.end, Some(Ok(()))));
+
+    let (mut writer, body) = shared(&OPTIONS, Some(10), None);
+    drop(body.reader().unwrap());
+    assert!(writer.fail_unread(gone()));
+    assert!(body.reader().is_none(), "who comes later is refused");
+}
+
+#[test]
 fn the_last_bytes_of_a_known_length_are_seen_only_when_the_writer_finishes() {
     let (mut writer, body) = shared(&OPTIONS, Some(10), None);
     let mut reader = Tasked::new(body.reader().unwrap());
