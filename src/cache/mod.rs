@@ -481,6 +481,9 @@ impl Cache {
         stored: &Arc<StoredResponse>,
     ) {
         let Joined::Lead(leader) = self.flights.join(key, generation, &self.store) else { return };
+        // Also where only a part is stored: a 304 freshens it, anything else is worth more as a whole.
+        let mut headers = ask.headers.clone();
+        policy::ask_for_the_whole(&mut headers);
         let order = Order {
             place: Place {
                 key: key.clone(),
@@ -489,7 +492,7 @@ impl Cache {
                 settings: Arc::clone(&ask.settings),
             },
             method: Method::GET,
-            headers: ask.headers.clone(),
+            headers,
             has_content: false,
             body: Body::Empty,
             hop: ask.hop.clone(),

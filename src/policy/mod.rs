@@ -14,7 +14,7 @@
 //! | 4.2 freshness, 4.2.2 heuristic | `freshness` | [`freshness()`] | `freshness::tests` |
 //! | 4.2.3 age | `age` | [`served_fields`] | `age::tests` |
 //! | 4.2.4 stale, RFC 5861 | `stale` | [`stale_on_failure`], [`forbids_stale`] | `stale::tests` |
-//! | 4.3.1, 4.3.3 validation | `validation` | [`conditional`], [`verdict`], [`variant_by_etag`] | `validation::tests` |
+//! | 4.3.1, 4.3.3 validation | `validation` | [`conditional`], [`ask_for_the_whole`], [`verdict`], [`variant_by_etag`] | `validation::tests` |
 //! | 4.3.2 client conditions, 9110 13 | `precondition` | [`answer`] | `precondition::tests` |
 //! | 4.3.4 freshening, 4.3.5 HEAD | `freshen` | [`verdict`], [`head_effect`] | `freshen::tests` |
 //! | 4.4 invalidation | `invalidation` | [`invalidates`] | `invalidation::tests` |
@@ -74,7 +74,7 @@ pub use stale::{forbids_stale, stale_on_failure};
 pub use storable::post_stores;
 pub use stored::{Candidate, Completeness, Expires, ResponseFacts, StoredHead};
 pub use targeted::Effective;
-pub use validation::{conditional, has_validator, variant_by_etag, verdict};
+pub use validation::{ask_for_the_whole, conditional, has_validator, variant_by_etag, verdict};
 
 /// The figures that policy needs: set by configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -24,14 +24,10 @@ pub fn has_validator(head: &StoredHead) -> bool {
 /// "using the entity tag(s) and/or Last-Modified" as they were received. A range goes too, unless only a part
 /// is stored: the answer to it is made from the validated response. Without a validator nothing is asked.
 pub fn conditional(headers: &mut HeaderMap, stored: &StoredHead) {
-    for name in
-        [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE]
-    {
-        headers.remove(name);
-    }
     if stored.is_complete() {
-        headers.remove(header::RANGE);
-        headers.remove(header::IF_RANGE);
+        ask_for_the_whole(headers);
+    } else {
+        remove_conditions(headers);
     }
     if !has_validator(stored) {
         return;
@@ -44,6 +40,22 @@ pub fn conditional(headers: &mut HeaderMap, stored: &StoredHead) {
             drop(headers.try_insert(condition, value));
         }
     }
+}
+
+fn remove_conditions(headers: &mut HeaderMap) {
+    for name in
+        [header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_MATCH, header::IF_UNMODIFIED_SINCE]
+    {
+        headers.remove(name);
+    }
+}
+
+/// Leaves a client's fields without its conditions and its range: what a fetch in the background asks is not for
+/// that client, and its answer is judged by [`RequestFacts::refreshing`].
+pub fn ask_for_the_whole(headers: &mut HeaderMap) {
+    remove_conditions(headers);
+    headers.remove(header::RANGE);
+    headers.remove(header::IF_RANGE);
 }
 
 /// Which of the candidates a 304 to [`Plan::Fetch`](super::Plan::Fetch)'s `etags` names. RFC 9111 section

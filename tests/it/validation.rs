@@ -150,6 +150,43 @@ fn stale_while_revalidate_answers_at_once_and_validates_behind() {
 }
 
 #[test]
+fn a_stored_part_is_refreshed_without_the_clients_range_and_conditions() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        if x.request.field("range").is_some() {
+            x.reply(
+                "206 Partial Content",
+                &[
+                    "Cache-Control: max-age=50, stale-while-revalidate=500",
+                    "Age: 100",
+                    "ETag: \"v\"",
+                    "Content-Range: bytes 0-4/10",
+                ],
+                "01234",
+            );
+        } else {
+            x.reply("200 OK", &["Cache-Control: max-age=50", "ETag: \"w\""], "abcdefghij");
+        }
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Range: bytes=0-4"]).assert_status(206).assert_body("01234");
+    let stale = proxy.get_with(&url, &["Range: bytes=0-4", "If-Range: \"v\""]);
+    stale.assert_status(206).assert_body("01234").assert_hit();
+    origin.wait("/x", 2);
+    let seen = origin.last("/x");
+    for name in ["range", "if-range"] {
+        assert_eq!(seen.field(name), None, "{name}");
+    }
+    assert_eq!(seen.field("if-none-match").as_deref(), Some("\"v\""));
+    eventually("the refreshed response", || {
+        let now = proxy.get_with(&url, &["Cache-Control: only-if-cached"]);
+        (now.status == 200).then_some(now)
+    })
+    .assert_body("abcdefghij");
+}
+
+#[test]
 fn stale_while_revalidate_ends_with_its_window_and_yields_to_stricter_words() {
     let origin = Origin::start();
     let proxy = Proxy::open();
