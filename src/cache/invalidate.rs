@@ -57,7 +57,10 @@ impl Cache {
                 let begun = fill::begin(self, &place, &mut None, *head, received);
                 let brought = begun.unwrap_or_else(|(received, reason)| Brought::Direct { received, reason });
                 let errand = Errand { forward, reason: None, store: true, asking: Asking::Plain };
-                return Ok(self.brought(&ask, brought, &errand));
+                let mut served = self.brought(&ask, brought, &errand);
+                // The first class that applies: no GET has missed.
+                served.outcome.result = CacheResult::Bypass;
+                return Ok(served);
             }
         }
         Ok(through(received, outcome))

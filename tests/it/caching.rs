@@ -348,7 +348,10 @@ fn post_with_its_own_content_location_answers_get() {
         x.reply("200 OK", &["Cache-Control: max-age=60"], method);
     });
     let proxy = Proxy::open();
-    proxy.request("POST", &url, &[], "content");
+    let posted = proxy.request("POST", &url, &[], "content");
+    assert!(posted.cache().has("stored"), "{posted}");
+    let line = proxy.log.wait("the record", |l| l.contains("POST"));
+    assert!(line.contains("\"bypass\""), "{line}");
     proxy.get(&url).assert_hit().assert_body("POST");
     proxy.request("POST", &origin.url("/other"), &[], "content");
     proxy.get(&origin.url("/other")).assert_forwarded("uri-miss").assert_body("GET");
