@@ -53,21 +53,25 @@ pub(crate) fn begin(
         address: received.address,
         version: received.version,
     };
+    let fill = if received.body.is_end_stream() {
+        // Nothing to copy: the client must not see the end, nor be told that it is stored, before the store has it.
+        if let Err(reason) = fill.finish(None) {
+            cache.note_given_up(reason);
+            return Err((Box::new(received), reason));
+        }
+        None
+    } else {
+        Some(fill)
+    };
     if let Some(leader) = leader {
         leader.land(Landing::Filling(filling.clone()));
     }
     cache.uncacheable.forget(&place.key);
     let Received { status, headers, body, .. } = received;
-    if body.is_end_stream() {
-        // Nothing to copy: the client must not see the end before the store has it.
-        if let Err(reason) = fill.finish(None) {
-            cache.note_given_up(reason);
-        }
-        leader.take();
-        return Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers });
+    let leader = leader.take();
+    if let Some(fill) = fill {
+        cache.shutdown.spawn(pump(Arc::clone(cache), place.clone(), fill, body, leader));
     }
-    let pump = pump(Arc::clone(cache), place.clone(), fill, body, leader.take());
-    cache.shutdown.spawn(pump);
     Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers })
 }
 

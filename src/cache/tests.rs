@@ -1,9 +1,11 @@
 //! What can't be arranged from outside: who comes between whom.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use std::sync::Arc;
 
+use super::fetch::Brought;
+use super::fill::{self, Place};
 use super::flight::Joined;
 use super::{Ask, Cache, Hop, Look, Options, Settings};
 use crate::access::Access;
@@ -13,10 +15,10 @@ use crate::field::target::Target;
 use crate::field::via::Pseudonym;
 use crate::policy::rules::Rules;
 use crate::policy::testing::{headers, reply};
-use crate::policy::{self, Asked, RequestFacts, Terms, Verdict};
+use crate::policy::{self, Asked, Reason, RequestFacts, StoredHead, Terms, Verdict};
 use crate::shutdown::Shutdown;
 use crate::store::{self, CacheKey, Store, StoredResponse};
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, Received, Upstream};
 
 /// A cache whose origins can't be reached: their addresses are not allowed.
 fn cache() -> Arc<Cache> {
@@ -46,15 +48,21 @@ fn ask(cache: &Cache) -> Ask {
     }
 }
 
-/// Stores a fresh response for what `ask` asks for.
-fn put(cache: &Cache, ask: &Ask) {
+/// The head of a fresh response to `ask`, of so many seconds.
+fn head(cache: &Cache, ask: &Ask, seconds: i64) -> StoredHead {
     let fields = headers(&[("cache-control", "max-age=60")]);
     let facts = RequestFacts::of(&ask.method, &ask.headers, false);
     let terms = Terms { options: &ask.settings.policy, rule: None, now: cache.clock.now() };
-    let Verdict::Store(head) = policy::verdict(&facts, Asked::Plain, &reply(0, 200, &fields), &terms) else {
+    let Verdict::Store(head) = policy::verdict(&facts, Asked::Plain, &reply(seconds, 200, &fields), &terms)
+    else {
         panic!("not stored");
     };
-    let response = StoredResponse::new(*head, StoredBody::new(vec![Bytes::from_static(b"x")]));
+    *head
+}
+
+/// Stores a fresh response for what `ask` asks for.
+fn put(cache: &Cache, ask: &Ask) {
+    let response = StoredResponse::new(head(cache, ask, 0), StoredBody::new(vec![Bytes::from_static(b"x")]));
     cache.store.insert(&CacheKey::of(&ask.target, None), cache.store.generation(), response).unwrap();
 }
 
@@ -77,4 +85,36 @@ async fn a_follower_whose_leader_found_it_stored_finds_it_too() {
     drop(leader);
     let served = follower.await.unwrap().unwrap();
     assert!(served.outcome.hit);
+}
+
+#[tokio::test]
+async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
+    let cache = cache();
+    let ask = ask(&cache);
+    let place = Place {
+        key: CacheKey::of(&ask.target, None),
+        generation: cache.store.generation(),
+        target: Arc::clone(&ask.target),
+        settings: Arc::clone(&ask.settings),
+    };
+    let begin = |seconds| {
+        let received = Received {
+            status: StatusCode::OK,
+            version: Version::HTTP_11,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            address: ([127, 0, 0, 1], 80).into(),
+            framing_ok: true,
+            close_delimited: false,
+            content_length: Some(0),
+            upgraded: None,
+            protocol: None,
+            reused: false,
+        };
+        fill::begin(&cache, &place, &mut None, head(&cache, &ask, seconds), received)
+    };
+    assert!(matches!(begin(10), Ok(Brought::Filling { .. })));
+    // Older than what is stored.
+    let Err((_, reason)) = begin(0) else { panic!("told as stored") };
+    assert_eq!(reason, Reason::Superseded);
 }
