@@ -26,6 +26,8 @@ pub(crate) struct Exchange {
     /// Bytes of the request's content, counted as they pass.
     content: Option<Arc<AtomicU64>>,
     carried: Option<Arc<Carried>>,
+    /// The response ends with the connection: nothing else tells its client where.
+    close_delimited: bool,
     sent: bool,
 }
 
@@ -58,7 +60,16 @@ impl Exchange {
             user_agent: None,
             referer: None,
         });
-        Self { record, started, telemetry, link, content: None, carried: None, sent: false }
+        Self {
+            record,
+            started,
+            telemetry,
+            link,
+            content: None,
+            carried: None,
+            close_delimited: false,
+            sent: false,
+        }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -125,6 +136,9 @@ impl Exchange {
             }
             body = Body::Empty;
         }
+        self.close_delimited = self.record.version < Version::HTTP_11
+            && !head.headers.contains_key(header::CONTENT_LENGTH)
+            && body.exact_length().is_none();
         self.record.content_type = head.headers.get(header::CONTENT_TYPE).cloned();
         Response::from_parts(head, Metered::new(body, Some(self)))
     }
@@ -159,8 +173,9 @@ pub(crate) fn silent() -> Metered<Option<Exchange>> {
 impl Done for Option<Exchange> {
     fn done(self, ended: Ended) {
         let Some(mut exchange) = self else { return };
-        if ended.error.is_some() {
-            // Towards an HTTP/1.0 client a body that breaks off ends like a whole one, but for a reset.
+        if ended.error.is_some() && exchange.close_delimited {
+            // A body that breaks off ends like a whole one, but for a reset. Elsewhere framing tells, and a reset
+            // would take away what the kernel has not sent yet.
             exchange.link.reset();
         }
         exchange.finish(ended.bytes, ended.complete);

@@ -50,7 +50,7 @@ pub(crate) struct Link {
     uploading: AtomicBool,
     /// Set by an exchange that leaves bytes of its request unread.
     linger: AtomicBool,
-    /// Set by a body that broke off: the client must see a reset where framing can't tell.
+    /// Set by a body that broke off where framing can't tell: the client must see a reset.
     reset: AtomicBool,
     tunnel: Mutex<Option<Box<Tunnel>>>,
 }

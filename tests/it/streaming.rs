@@ -189,6 +189,31 @@ fn to_an_http_1_0_client_a_cut_body_ends_with_a_reset() {
 }
 
 #[test]
+fn where_framing_tells_a_cut_body_ends_with_a_plain_close() {
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    for (path, version, framing, body) in [
+        ("/length", "1.1", "Content-Length: 10", "01234"),
+        ("/chunked", "1.1", "Transfer-Encoding: chunked", "5\r\n01234\r\n"),
+        ("/old", "1.0", "Content-Length: 10", "01234"),
+    ] {
+        let gate = Gate::new();
+        let held = gate.clone();
+        origin.on(path, move |x| {
+            x.write(format!("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n{framing}\r\n\r\n{body}"));
+            held.pass();
+            x.close();
+        });
+        let mut client = proxy.client();
+        client.send(format!("GET {} HTTP/{version}\r\nHost: h\r\n\r\n", origin.url(path)));
+        client.head("GET").assert_status(200);
+        gate.open();
+        let rest = client.wire.rest().unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(rest, body.as_bytes(), "{path}");
+    }
+}
+
+#[test]
 fn every_reader_of_a_shared_body_gets_all_of_it() {
     let origin = Origin::start();
     let body = pattern(5_000_000);
