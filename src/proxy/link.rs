@@ -48,6 +48,10 @@ pub(crate) struct Link {
     interim: Mutex<Interim>,
     /// Content of a request that is still on its way, though its response may be through.
     uploading: AtomicBool,
+    /// What was read last ends as a head does, or the last chunk: so nothing has come of another request.
+    at_end: AtomicBool,
+    /// The running request's content ends where its length says, in whatever bytes.
+    counted: AtomicBool,
     /// Set by an exchange that leaves bytes of its request unread.
     linger: AtomicBool,
     /// Set by a body that broke off where framing can't tell: the client must see a reset.
@@ -75,15 +79,20 @@ impl Link {
         }
     }
 
-    /// A request's head has arrived.
-    pub(crate) fn exchange_begins(&self) {
+    /// A request's head has arrived. `counted`: its content is delimited by a length.
+    pub(crate) fn exchange_begins(&self, counted: bool) {
+        self.counted.store(counted, Ordering::Relaxed);
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         self.phase.store(Phase::Exchange as u8, Ordering::Relaxed);
     }
 
-    /// A response has been handed over whole, or was dropped.
+    /// A response has been handed over whole, or was dropped. Part of the next head may have come with the request,
+    /// and waits where only hyper sees it. (Behind content with a length it can't be told: then it is noticed with
+    /// its next byte.)
     pub(crate) fn exchange_ends(&self) {
-        self.phase.store(Phase::Idle as u8, Ordering::Relaxed);
+        let begun = !self.at_end.load(Ordering::Relaxed) && !self.counted.load(Ordering::Relaxed);
+        let phase = if begun { Phase::Head } else { Phase::Idle };
+        self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
     /// Requests taken so far.
@@ -176,11 +185,13 @@ pub(crate) struct ClientIo {
     sending: Bytes,
     /// The exchange in which bytes or the client's end were found waiting: there is nothing more to look for.
     looked_at: u64,
+    /// The last bytes read.
+    tail: [u8; 3],
 }
 
 impl ClientIo {
     pub(crate) fn new(stream: TcpStream, link: std::sync::Arc<Link>) -> Self {
-        Self { stream, link, mid_message: false, sending: Bytes::new(), looked_at: 0 }
+        Self { stream, link, mid_message: false, sending: Bytes::new(), looked_at: 0, tail: [0; 3] }
     }
 
     pub(crate) fn into_stream(self) -> TcpStream {
@@ -255,7 +266,16 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before && self.link.phase() == Phase::Idle {
+        let read = &buf.filled()[before..];
+        if read.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        for byte in &read[read.len().saturating_sub(3)..] {
+            self.tail = [self.tail[1], self.tail[2], *byte];
+        }
+        let at_end = self.tail == *b"\n\r\n" || self.tail.ends_with(b"\n\n");
+        self.link.at_end.store(at_end, Ordering::Relaxed);
+        if self.link.phase() == Phase::Idle {
             self.link.phase.store(Phase::Head as u8, Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
@@ -329,7 +349,7 @@ mod tests {
     fn an_interim_head_that_comes_too_late_is_dropped() {
         let link = Link::default();
         let queued = || link.interim.lock().queue.len();
-        link.exchange_begins();
+        link.exchange_begins(false);
         let first = link.open_interim();
         link.send_interim(first, b"abc");
         assert_eq!(queued(), 3);
@@ -337,7 +357,7 @@ mod tests {
         link.send_interim(first, b"late");
         assert_eq!(queued(), 3);
         link.exchange_ends();
-        link.exchange_begins();
+        link.exchange_begins(false);
         let second = link.open_interim();
         link.send_interim(first, b"later");
         assert_eq!(queued(), 3);

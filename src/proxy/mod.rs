@@ -19,7 +19,7 @@ mod tunnel;
 mod upgrade;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http::{HeaderMap, Method, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -215,12 +215,12 @@ impl Proxy {
     }
 
     fn handle(self: &Arc<Self>, call: &Call, request: Request<Incoming>) -> Handling {
-        call.link.exchange_begins();
         let settings = self.settings.load_full();
         let (parts, incoming) = request.into_parts();
-        let mut exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
         let body = Body::from(incoming);
         let has_content = !matches!(body, Body::Empty);
+        call.link.exchange_begins(has_content && parts.headers.contains_key(header::CONTENT_LENGTH));
+        let mut exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
         match admit(&parts, has_content, call.peer, &settings) {
             Ok(Admitted::Forward(target)) => {
                 let target = Arc::new(target);

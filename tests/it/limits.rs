@@ -18,6 +18,24 @@ fn a_client_that_does_not_finish_its_head_is_cut_off() {
 }
 
 #[test]
+fn a_head_that_begins_behind_another_request_has_the_same_limit() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let proxy = Proxy::with("proxy = { head_timeout = '100ms', idle_timeout = '10min' }");
+    let url = origin.url("/x");
+    for (method, fields, content) in
+        [("GET", "", ""), ("PUT", "Transfer-Encoding: chunked\r\n", "1\r\na\r\n0\r\n\r\n")]
+    {
+        let mut client = proxy.client();
+        client.send(format!(
+            "{method} {url} HTTP/1.1\r\nHost: h\r\n{fields}\r\n{content}GET {url} HTTP/1.1\r\nHo"
+        ));
+        client.response(method).assert_body("x");
+        assert!(client.wire.ends(), "{method}");
+    }
+}
+
+#[test]
 fn a_client_that_asks_nothing_more_is_cut_off() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &[], b"x");
