@@ -25,7 +25,7 @@ impl Cache {
         reason: Reason,
     ) -> Result<Served, Failure> {
         let request_time = self.clock.now();
-        let begun = self.store.generation();
+        let begun = ask.generation;
         let received = self.send(&mut ask).await.map_err(|e| Failure::Upstream(Arc::new(e)))?;
         let outcome = Outcome {
             result: CacheResult::Bypass,
@@ -47,9 +47,9 @@ impl Cache {
             let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
             let reply = reply(&received, request_time, now);
             if let Some(head) = policy::post_stores(&facts, &ask.target, &reply, &terms) {
-                // After the invalidation: of the generation that it began.
+                // After the invalidation: of the generation that it began, but of the settings that it was asked by.
                 let place = Place {
-                    generation: self.store.generation(),
+                    generation: begun.past_invalidations(self.store.generation()),
                     key,
                     target: Arc::clone(&ask.target),
                     settings: Arc::clone(&ask.settings),

@@ -94,6 +94,9 @@ pub struct Ask {
     pub access: Arc<Access>,
     /// The snapshot.
     pub settings: Arc<Settings>,
+    /// That of before `settings` were taken: what is fetched by settings that a reload replaces meanwhile must not
+    /// be stored.
+    pub generation: Generation,
     /// When it arrived.
     pub now: Moment,
     /// Where interim responses go.
@@ -204,7 +207,7 @@ impl Cache {
         let now = ask.now;
         let rule = ask.settings.rules.find(&ask.target);
         let key = CacheKey::of(&ask.target, rule);
-        let generation = self.store.generation();
+        let generation = ask.generation;
         let candidates = self.store.candidates(&key);
         let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
         let terms = Terms { options: &ask.settings.policy, rule, now };

@@ -43,6 +43,7 @@ fn ask(cache: &Cache) -> Ask {
             policy: policy::Options::default(),
             rules: Rules::new(Vec::new()).unwrap(),
         }),
+        generation: cache.store.generation(),
         now: cache.clock.now(),
         interim: None,
     }
@@ -117,4 +118,13 @@ async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
     // Older than what is stored.
     let Err((_, reason)) = begin(0) else { panic!("told as stored") };
     assert_eq!(reason, Reason::Superseded);
+}
+
+#[tokio::test]
+async fn what_was_asked_by_settings_from_before_a_reload_is_not_stored() {
+    let cache = cache();
+    let ask = ask(&cache);
+    cache.store.supersede();
+    let Look::Go(planned) = cache.look(&ask) else { panic!("a miss") };
+    assert!(!cache.store.is_current(&planned.key, planned.generation));
 }

@@ -22,6 +22,7 @@ use crate::cache::{Ask, CacheResult, Hop, Look, Outcome, Served};
 use crate::field::status::{CacheStatus, ProxyError};
 use crate::field::target::Target;
 use crate::field::treatment;
+use crate::store::Generation;
 use crate::upstream::{OnInterim, Stream};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -30,7 +31,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) fn forward(
     proxy: &Arc<Proxy>,
     call: &Call,
-    settings: Arc<Settings>,
+    (settings, generation): (Arc<Settings>, Generation),
     mut exchange: Exchange,
     mut parts: Parts,
     body: Body,
@@ -58,6 +59,7 @@ pub(crate) fn forward(
         body,
         access: Arc::clone(&settings.access),
         settings: Arc::clone(&settings.cache),
+        generation,
         now: exchange.began(),
         interim: None,
     };

@@ -215,6 +215,8 @@ impl Proxy {
     }
 
     fn handle(self: &Arc<Self>, call: &Call, request: Request<Incoming>) -> Handling {
+        // In this order: a reload puts its settings in force, then moves the generation.
+        let generation = self.cache.store().generation();
         let settings = self.settings.load_full();
         let (parts, incoming) = request.into_parts();
         let body = Body::from(incoming);
@@ -225,7 +227,7 @@ impl Proxy {
             Ok(Admitted::Forward(target)) => {
                 let target = Arc::new(target);
                 exchange.asks(Arc::clone(&target), &parts.headers);
-                forward::forward(self, call, settings, exchange, parts, body, target)
+                forward::forward(self, call, (settings, generation), exchange, parts, body, target)
             }
             Ok(Admitted::Tunnel(target)) => {
                 exchange.asks(target.clone(), &parts.headers);

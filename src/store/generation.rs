@@ -23,6 +23,14 @@ pub struct Generation {
     all: u64,
 }
 
+impl Generation {
+    /// As new as `later` where single keys were invalidated, and no newer where all of them were.
+    #[must_use]
+    pub fn past_invalidations(self, later: Self) -> Self {
+        Self { number: later.number, all: self.all }
+    }
+}
+
 pub(super) struct Generations {
     number: AtomicU64,
     all: AtomicU64,
