@@ -48,6 +48,15 @@ struct To<'a> {
     parents: Vec<usize>,
 }
 
+/// By which scheme and port an origin is reached: over TLS the port of plaintext is that of TLS, any other stays.
+const fn reached_by(scheme: Scheme, port: u16, fetch_over_https: bool) -> (Scheme, u16) {
+    match (scheme, port) {
+        (Scheme::Http, 80) if fetch_over_https => (Scheme::Https, 443),
+        (_, port) if fetch_over_https => (Scheme::Https, port),
+        own => own,
+    }
+}
+
 /// What outlives an attempt.
 struct Flow {
     gate: Option<Arc<Gate>>,
@@ -57,11 +66,7 @@ struct Flow {
 
 pub(super) async fn send(way: &Way, call: Call) -> Result<Received, UpstreamError> {
     let Call { target, method, headers, body, access, on_interim, fetch_over_https, upgrade } = call;
-    let (scheme, port) = match (target.scheme, target.port) {
-        (Scheme::Http, 80) if fetch_over_https => (Scheme::Https, 443),
-        (_, port) if fetch_over_https => (Scheme::Https, port),
-        own => own,
-    };
+    let (scheme, port) = reached_by(target.scheme, target.port, fetch_over_https);
     let parents = way.parents.routes(scheme, &target.host, port, way.clock.now().mono);
     let to = To { scheme, host: &target.host, port, access: &access, parents };
 
@@ -416,4 +421,25 @@ fn foreign(
         _ => UpstreamError::new(kind, what),
     }
     .at(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_tls_port_80_becomes_443_and_any_other_stays() {
+        for (scheme, port, over, reached) in [
+            (Scheme::Http, 80, true, (Scheme::Https, 443)),
+            (Scheme::Http, 8080, true, (Scheme::Https, 8080)),
+            (Scheme::Http, 443, true, (Scheme::Https, 443)),
+            (Scheme::Https, 443, true, (Scheme::Https, 443)),
+            // Asked for by TLS on that port, and so it is fetched.
+            (Scheme::Https, 80, true, (Scheme::Https, 80)),
+            (Scheme::Http, 80, false, (Scheme::Http, 80)),
+            (Scheme::Https, 443, false, (Scheme::Https, 443)),
+        ] {
+            assert_eq!(reached_by(scheme, port, over), reached, "{scheme:?} {port} {over}");
+        }
+    }
 }

@@ -50,16 +50,48 @@ fn schemes_never_share_a_stored_response() {
     assert!(!plain.is_hit(), "{plain}");
 }
 
+const OVER: &str = "[[rules]]\nhosts = ['localhost']\nfetch_over = 'https'\n";
+
 #[test]
-fn a_rule_fetches_an_http_target_over_tls() {
+fn a_rule_fetches_an_http_target_over_tls_and_stores_it_under_its_http_url() {
     let authority = Authority::new();
     let origin = authority.origin(&["localhost"]);
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"secure");
-    let rule = "[[rules]]\nhosts = ['localhost']\nfetch_over = 'https'\n";
-    let proxy = Proxy::with(&format!("{}{rule}", authority.config()));
-    let url = origin.url_at("localhost", "/x").replace("https:", "http:");
-    proxy.get(&url).assert_status(200).assert_body("secure");
-    proxy.get(&url).assert_hit();
+    let proxy = Proxy::with(&format!("{}{OVER}", authority.config()));
+    let secure = origin.url_at("localhost", "/x");
+    let plain = secure.replace("https:", "http:");
+    proxy.get(&plain).assert_status(200).assert_body("secure").assert_forwarded("uri-miss");
+    proxy.get(&plain).assert_hit();
+    assert_eq!(origin.all().len(), 1);
+    // The key is the URL that was asked for, not the way it was fetched.
+    proxy.get(&secure).assert_body("secure").assert_forwarded("uri-miss");
+}
+
+#[test]
+fn a_rule_that_fetches_over_tls_never_falls_back_to_plaintext() {
+    let authority = Authority::new();
+    let untrusted = authority.origin(&["localhost"]);
+    let other_name = authority.origin(&["other.example"]);
+    let plaintext = Origin::start();
+    for origin in [&untrusted, &other_name, &plaintext] {
+        origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    }
+    let unknown = Proxy::with(OVER);
+    let known = Proxy::with(&format!("{}{OVER}", authority.config()));
+    // An origin that speaks no TLS does not answer the first words of it at all.
+    let impatient = Proxy::with(&format!("upstream.connect_timeout = '500ms'\n{OVER}"));
+    for method in ["GET", "POST"] {
+        for (proxy, origin) in [(&unknown, &untrusted), (&known, &other_name)] {
+            let url = origin.url_at("localhost", "/x").replace("https:", "http:");
+            proxy.request(method, &url, &[], "").assert_error(502, "tls_certificate_error");
+        }
+        let response = impatient.request(method, &plaintext.url_at("localhost", "/x"), &[], "");
+        assert!(matches!(response.status, 502..=504), "{response}");
+    }
+    for origin in [&untrusted, &other_name, &plaintext] {
+        assert_eq!(origin.all().len(), 0, "no request was sent");
+        assert!(!origin.received().starts_with(b"GET") && !origin.received().starts_with(b"POST"));
+    }
 }
 
 #[test]
