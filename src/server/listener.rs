@@ -29,32 +29,36 @@ pub struct Bound {
     pub warnings: Vec<String>,
 }
 
-/// Binds every address of `options.listen`. An error names the address.
+/// Binds every address of `options.listen`, and listens only when all are bound. An error names the address.
 pub fn bind(options: &Options) -> io::Result<Bound> {
-    let mut bound = Bound { listeners: Vec::new(), warnings: Vec::new() };
+    let named = |address: SocketAddr, error: &io::Error| {
+        io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
+    };
+    let (mut sockets, mut warnings) = (Vec::new(), Vec::new());
     for &address in &options.listen {
-        match listen(address) {
-            Ok(listener) => {
-                let address = listener.local_addr()?;
-                bound.listeners.push((listener, address));
-            }
+        match socket(address) {
+            Ok(socket) => sockets.push((socket, address)),
             Err(error) if options.listen_is_default && address.is_ipv6() => {
-                bound.warnings.push(format!("not listening on {address}: {error}"));
+                warnings.push(format!("not listening on {address}: {error}"));
             }
-            Err(error) => {
-                return Err(io::Error::new(error.kind(), format!("can't listen on {address}: {error}")));
-            }
+            Err(error) => return Err(named(address, &error)),
         }
     }
-    Ok(bound)
+    let listen = |(socket, address): (TcpSocket, SocketAddr)| {
+        let listener = socket.listen(BACKLOG).map_err(|error| named(address, &error))?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
+    Ok(Bound { listeners, warnings })
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restart must not wait for the last connections of the process before it.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 /// What the listeners have counted since the start.
@@ -168,4 +172,48 @@ fn is_one_connections_fault(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of no interface: for documentation, RFC 3849 and RFC 5737.
+    const NOWHERE: [&str; 2] = ["[2001:db8::1]:0", "192.0.2.1:0"];
+
+    fn options(listen: &[&str], listen_is_default: bool) -> Options {
+        Options {
+            listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
+            listen_is_default,
+            workers: 1,
+            max_connections: 1,
+            max_connections_per_client: 1,
+            drain: Duration::ZERO,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_ipv6_of_the_default_is_only_a_warning() {
+        let bound = bind(&options(&["127.0.0.1:0", NOWHERE[0]], true)).unwrap();
+        assert_eq!(bound.listeners.len(), 1);
+        assert_ne!(bound.listeners[0].1.port(), 0, "the port that was really bound");
+        let [warning] = &bound.warnings[..] else { panic!("{:?}", bound.warnings) };
+        assert!(warning.contains(NOWHERE[0]), "{warning}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_address_that_was_asked_for_is_an_error_that_names_it() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().unwrap().to_string();
+        for (listen, default, named) in [
+            (&["127.0.0.1:0", NOWHERE[0]][..], false, NOWHERE[0]),
+            (&["127.0.0.1:0", NOWHERE[1]], false, NOWHERE[1]),
+            (&[&taken, "127.0.0.1:0"], false, &taken),
+            // Without IPv4 the default is of no use either.
+            (&[&taken, NOWHERE[0]], true, &taken),
+        ] {
+            let error = bind(&options(listen, default)).unwrap_err().to_string();
+            assert!(error.contains(named), "{listen:?}: {error}");
+        }
+    }
 }
