@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     let cli = cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // It would tell of a failed write by `eprintln`, which panics where standard error has no reader.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()

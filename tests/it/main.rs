@@ -28,6 +28,7 @@ mod limits;
 mod methods;
 mod parents;
 mod pool;
+mod process;
 mod reload;
 mod rules;
 mod streaming;

@@ -326,6 +326,12 @@ impl Proxy {
         found.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// The process's state as `/proc/PID/stat` has it, e.g. `T` while it is stopped.
+    pub(crate) fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
+    }
+
     /// How many threads the process has.
     pub(crate) fn threads(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().count()
