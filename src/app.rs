@@ -394,3 +394,36 @@ fn raise_file_limit() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Format, Options};
+
+    #[tokio::test]
+    async fn a_panic_ends_its_task_alone_and_is_counted() {
+        let options = Options { access: Format::Off, query: false, queue: 1 };
+        let log = AccessLog::new(&options, Box::new(std::io::sink())).unwrap();
+        let telemetry = Arc::new(Telemetry { log, metrics: Metrics::new() });
+        count_panics(&telemetry);
+        let shutdown = Shutdown::new();
+        let (go, mut told) = tokio::sync::mpsc::channel(1);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        shutdown.spawn(async move {
+            ended.await.unwrap();
+            go.send("alive").await.unwrap();
+        });
+        shutdown.spawn(async { panic!("this one alone") });
+        while shutdown.running() > 1 {
+            tokio::task::yield_now().await;
+        }
+        end.send(()).unwrap();
+        assert_eq!(told.recv().await, Some("alive"));
+        shutdown.drain();
+        shutdown.finished().await;
+        let text = telemetry.render(&Gauges::default());
+        let count = text.lines().find_map(|line| line.strip_prefix("larder_panics_total ")).unwrap();
+        // The hook is the process's: a test that fails beside this one counts too.
+        assert!(count.parse::<u64>().unwrap() >= 1, "{count}");
+    }
+}
