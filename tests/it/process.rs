@@ -1,7 +1,7 @@
-//! What may happen to the process itself: descriptors that are closed, being stopped for a while.
+//! What may happen to the process itself: descriptors that are closed or a terminal, being stopped for a while.
 
-use crate::support::proxy::{Signal, command, root};
-use crate::support::{Client, Origin, Proxy, eventually};
+use crate::support::proxy::{Lines, Signal, command, root};
+use crate::support::{Client, Origin, Proxy, eventually, skip};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -109,4 +109,52 @@ fn it_goes_on_after_it_was_stopped_for_a_while() {
         client.response("GET").assert_body("x").assert_hit();
     }
     assert!(proxy.running());
+}
+
+/// Larder as `script` runs it on a terminal of its own; ended by its id, since the terminal's end only reloads it.
+struct OnTerminal {
+    script: Child,
+    larder: i32,
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        if let Some(larder) = rustix::process::Pid::from_raw(self.larder) {
+            rustix::process::kill_process(larder, Signal::TERM).ok();
+        }
+        self.script.wait().ok();
+    }
+}
+
+#[test]
+fn the_access_log_is_text_on_a_terminal_and_json_in_a_pipe() {
+    let origin = origin();
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/x"));
+    let line = proxy.log.wait("the log", |l| l.contains("/x"));
+    serde_json::from_str::<serde_json::Value>(&line).unwrap();
+
+    if Command::new("script").arg("--version").output().is_err() {
+        return skip("the access log on a terminal", "no script(1)");
+    }
+    let line = format!(
+        "echo pid $$; exec '{}' --config '{}' --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0",
+        command().get_program().display(),
+        root().join("config/open.toml").display()
+    );
+    let mut script = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let told = Lines::read(script.stdout.take().unwrap());
+    let pid = told.wait("its id", |l| l.starts_with("pid "));
+    let _running = OnTerminal { script, larder: pid[4..].trim().parse().unwrap() };
+    let listening = "larder: proxy listening on ";
+    let address = told.wait("the listener", |l| l.starts_with(listening));
+    let address: SocketAddr = address[listening.len()..].trim().parse().unwrap();
+    Client::connect(address).get(&origin.url("/x")).assert_body("x");
+    let line = told.wait("the log", |l| l.contains(&origin.url("/x")));
+    assert!(!line.starts_with('{') && line.contains(" GET ") && line.contains(" 200 "), "{line}");
 }

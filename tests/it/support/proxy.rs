@@ -49,7 +49,7 @@ struct Read {
 }
 
 impl Lines {
-    fn read(stream: impl std::io::Read + Send + 'static) -> Self {
+    pub(crate) fn read(stream: impl std::io::Read + Send + 'static) -> Self {
         let lines = Self::default();
         let ours = lines.clone();
         std::thread::spawn(move || {
