@@ -29,6 +29,7 @@ mod methods;
 mod parents;
 mod pool;
 mod process;
+mod readme;
 mod reload;
 mod rules;
 mod streaming;
