@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::Access;
 use crate::admin::{self, Admin, Control, ControlError, Explain, Purge, PurgeWhat, Purged, Reloaded};
+use crate::body::Buffers;
 use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::config::{Overrides, Settings, diff};
@@ -67,6 +68,7 @@ struct App {
     shutdown: Shutdown,
     telemetry: Arc<Telemetry>,
     upstream: Upstream,
+    buffers: Buffers,
     cache: Arc<Cache>,
     proxy: Arc<Proxy>,
     counts: Arc<Counts>,
@@ -90,7 +92,8 @@ impl App {
             log: AccessLog::stdout(&settings.telemetry).context("the access log can't start")?,
             metrics: Metrics::new(),
         });
-        let upstream = Upstream::new(settings.upstream.clone(), clock.clone())
+        let buffers = Buffers::new(&settings.body);
+        let upstream = Upstream::new(settings.upstream.clone(), buffers.clone(), clock.clone())
             .context("the way to origins can't be set up")?;
         let store = Store::new(&settings.store, &settings.body);
         let cache = Arc::new(Cache::new(store, upstream.clone(), clock.clone(), shutdown.clone()));
@@ -99,6 +102,7 @@ impl App {
             snapshot(&settings, &own, &pseudonym)?,
             Arc::clone(&cache),
             upstream.clone(),
+            buffers.clone(),
             Arc::clone(&telemetry),
             clock,
             shutdown.clone(),
@@ -107,6 +111,7 @@ impl App {
             shutdown,
             telemetry,
             upstream,
+            buffers,
             cache,
             proxy,
             counts: Arc::default(),
@@ -133,6 +138,7 @@ impl App {
         self.upstream.reconfigure(running.upstream.clone()).map_err(|e| refused(&e))?;
         // From here on nothing can fail.
         self.cache.store().reconfigure(&running.store, &running.body);
+        self.buffers.reconfigure(&running.body);
         self.proxy.reconfigure(snapshot);
         // After it: what was begun under the old settings must not be stored under the new ones.
         self.cache.store().supersede();

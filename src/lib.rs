@@ -24,7 +24,7 @@
 //! | [`field`] | bytes to types of HTTP fields and back; [`field::treatment`] is the one table of what happens to each field | policy |
 //! | [`policy`] | RFC 9111 as pure functions: facts and a moment in, a decision out | I/O, clock, lock, async, `Result` |
 //! | [`access`] | who may do what; destinations are judged by the address that is dialled | |
-//! | [`body`] | bodies: one enum that hyper sends, the shared body of one writer and many readers, the ledger of bytes | caching |
+//! | [`body`] | bodies: one enum that hyper sends, the shared body of one writer and many readers, the ledger of what is kept, the budget of what is on its way | caching |
 //! | [`store`] | stored responses, bounded by bytes; generations that outdate fills | freshness |
 //! | [`upstream`] | names, connections, TLS, parents, the pool, one exchange; `inspect` is the one gate for responses | caching, what a client is told |
 //! | [`cache`] | the only place where policy, store and upstream meet: look, flights, fetches, fills, validation | rendering |
@@ -78,6 +78,8 @@
 //!   room; a fill outdated by an invalidation, a purge or a reload is neither stored nor joined.
 //! - What the store keeps alive (stored, being filled, evicted and still read) is counted in one ledger before it
 //!   exists; when the ledger is full, nothing waits: it is not stored.
+//! - What is on its way between sockets is paid for from one budget ([`body::buffers`]) until the last socket has
+//!   taken it; who finds nothing left waits.
 //! - A store's failure is a miss, never an error. A response that broke off breaks off for its clients too.
 //! - Settings are snapshots: an exchange sees one of them from its begin to its end; a reload replaces all or
 //!   nothing.

@@ -8,6 +8,7 @@ use crate::telemetry::metrics::{ServerGauges, StoreGauges};
 
 pub(super) fn read(app: &App) -> Gauges {
     let counts = &app.counts;
+    let buffers = app.buffers.stats();
     let given_up = app.cache.given_up().map(|(reason, count)| (reason.token(), count));
     Gauges {
         ready: false,
@@ -21,6 +22,9 @@ pub(super) fn read(app: &App) -> Gauges {
             accept_pauses: counts.pauses.load(Ordering::Relaxed),
             tunnels: app.proxy.counts().tunnels.load(Ordering::Relaxed),
             flights: app.cache.flights() as u64,
+            buffered: buffers.used,
+            buffers: buffers.total,
+            buffer_waits: buffers.waited,
         },
     }
 }

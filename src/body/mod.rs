@@ -13,8 +13,10 @@
 //! Nothing here knows HTTP's caching; whether and where bytes are kept is the store's business.
 
 pub mod budget;
+pub mod buffers;
 mod builder;
 mod chunk;
+mod memory;
 pub mod metered;
 pub mod multipart;
 pub mod shared;
@@ -33,6 +35,8 @@ use hyper::body::Incoming;
 use crate::field::status::ProxyError;
 
 pub use budget::{Budget, Reservation};
+pub use buffers::{Buffered, Buffers};
+pub use memory::usable_memory;
 pub use metered::{Done, Ended, Metered};
 pub use multipart::{Multipart, Part};
 pub use shared::{Gone, Reader, SharedBody, Writer, shared};
@@ -91,6 +95,9 @@ impl From<hyper::Error> for Error {
 pub struct Options {
     /// `limits.buffer`: bytes buffered per direction for a body that is not stored. Default 64 KiB.
     pub window: usize,
+    /// `limits.buffers`: bytes buffered in all directions of all exchanges. Default an eighth of what the process
+    /// may use.
+    pub buffers: u64,
     /// `cache.unknown_length_ahead`: for a body of unknown length, bytes buffered ahead of its readers.
     /// Default 16 MiB.
     pub unknown_length_ahead: u64,
@@ -100,7 +107,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { window: 64 << 10, unknown_length_ahead: 16 << 20, lagging_reader: 10_000 }
+        Self {
+            window: 64 << 10,
+            buffers: usable_memory() / 8,
+            unknown_length_ahead: 16 << 20,
+            lagging_reader: 10_000,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::fetch::{Brought, Filling};
 use super::flight::{Landing, Leader};
 use super::{Cache, Options, Settings};
-use crate::body::{self, Body, StoredBody};
+use crate::body::{self, Body, Buffered, StoredBody};
 use crate::clock::{Moment, Stopwatch};
 use crate::field::status::ProxyError;
 use crate::field::target::Target;
@@ -67,16 +67,23 @@ pub(crate) fn begin(
         leader.land(Landing::Filling(filling.clone()));
     }
     cache.uncacheable.forget(&place.key);
-    let Received { status, headers, body, .. } = received;
+    let Received { status, headers, body, buffered, .. } = received;
     let leader = leader.take();
     if let Some(fill) = fill {
-        cache.shutdown.spawn(pump(Arc::clone(cache), place.clone(), fill, body, leader));
+        cache.shutdown.spawn(pump(Arc::clone(cache), place.clone(), fill, body, leader, buffered));
     }
     Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers })
 }
 
 /// Copies the body into the store while its readers read it.
-async fn pump(cache: Arc<Cache>, place: Place, mut fill: Fill, mut body: Body, leader: Option<Leader>) {
+async fn pump(
+    cache: Arc<Cache>,
+    place: Place,
+    mut fill: Fill,
+    mut body: Body,
+    leader: Option<Leader>,
+    _buffered: Option<Buffered>,
+) {
     let mut patience = Patience::new();
     let mut trailers = None;
     loop {

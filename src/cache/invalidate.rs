@@ -155,5 +155,6 @@ pub(super) fn through(received: Received, outcome: Outcome) -> Served {
         body: received.body,
         received: received.version,
         outcome,
+        buffered: received.buffered,
     }
 }

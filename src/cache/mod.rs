@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::access::Access;
-use crate::body::Body;
+use crate::body::{Body, Buffered};
 use crate::clock::{Clock, Moment};
 use crate::field::status::Forward;
 use crate::field::target::Target;
@@ -116,6 +116,8 @@ pub struct Served {
     pub received: http::Version,
     /// What happened.
     pub outcome: Outcome,
+    /// What is buffered on the way to the client, where it comes straight from the origin.
+    pub buffered: Option<Buffered>,
 }
 
 /// What a look at the store brought.
@@ -420,7 +422,7 @@ impl Cache {
                     ..outcome
                 };
                 let received = filling.version;
-                let served = Served { status, headers, body: reader, received, outcome };
+                let served = Served { status, headers, body: reader, received, outcome, buffered: None };
                 // Its own conditions did not go to the origin, so they are answered here.
                 let ours = matches!(errand.asking, Asking::Validation(_));
                 if ours { serve::replacing(&facts, &filling, &freshness, served) } else { served }

@@ -33,7 +33,7 @@ pub(crate) fn stored(
             } else {
                 Body::from(stored.body.clone())
             };
-            Served { status: head.status, headers, body, received, outcome }
+            Served { status: head.status, headers, body, received, outcome, buffered: None }
         }
         Answer::Ranges(ranges) => {
             let mut headers = policy::served_fields(head, freshness, validated);
@@ -49,7 +49,7 @@ pub(crate) fn stored(
                 headers.insert(header::CONTENT_TYPE, multipart.content_type());
                 Body::from(multipart)
             };
-            Served { status: StatusCode::PARTIAL_CONTENT, headers, body, received, outcome }
+            Served { status: StatusCode::PARTIAL_CONTENT, headers, body, received, outcome, buffered: None }
         }
         other => without_content(&other, head, freshness, length, received, outcome),
     }
@@ -71,7 +71,7 @@ pub(crate) fn filling(
         Answer::Whole => {
             let headers = policy::served_fields(head, freshness, false);
             let body = if facts.is_head() { Body::Empty } else { Body::from(filling.body.reader()?) };
-            Some(Served { status: head.status, headers, body, received, outcome })
+            Some(Served { status: head.status, headers, body, received, outcome, buffered: None })
         }
         Answer::Ranges(ranges) => {
             let [range] = ranges.as_slice() else { return None };
@@ -79,7 +79,14 @@ pub(crate) fn filling(
             let mut headers = policy::served_fields(head, freshness, false);
             headers.remove(header::CONTENT_LENGTH);
             headers.insert(header::CONTENT_RANGE, content_range(range, length));
-            Some(Served { status: StatusCode::PARTIAL_CONTENT, headers, body, received, outcome })
+            Some(Served {
+                status: StatusCode::PARTIAL_CONTENT,
+                headers,
+                body,
+                received,
+                outcome,
+                buffered: None,
+            })
         }
         Answer::Missing => None,
         other => Some(without_content(&other, head, freshness, length, received, outcome)),
@@ -126,7 +133,7 @@ fn without_content(
             (head.status, policy::served_fields(head, freshness, false))
         }
     };
-    Served { status, headers, body: Body::Empty, received, outcome }
+    Served { status, headers, body: Body::Empty, received, outcome, buffered: None }
 }
 
 /// Length of the representation, of which a part may be stored. `None` where nobody has told.

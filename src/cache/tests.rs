@@ -9,7 +9,7 @@ use super::fill::{self, Place};
 use super::flight::Joined;
 use super::{Ask, Cache, Hop, Look, Options, Settings};
 use crate::access::Access;
-use crate::body::{self, Body, StoredBody};
+use crate::body::{self, Body, Buffers, StoredBody};
 use crate::clock::Clock;
 use crate::field::target::Target;
 use crate::field::via::Pseudonym;
@@ -24,7 +24,8 @@ use crate::upstream::{self, Received, Upstream};
 fn cache() -> Arc<Cache> {
     let (clock, _) = Clock::manual(0);
     let store = Store::new(&store::Options::of_capacity(1 << 20), &body::Options::default());
-    let upstream = Upstream::new(upstream::Options::default(), clock.clone()).unwrap();
+    let buffers = Buffers::new(&body::Options::default());
+    let upstream = Upstream::new(upstream::Options::default(), buffers, clock.clone()).unwrap();
     Arc::new(Cache::new(store, upstream, clock, Shutdown::new()))
 }
 
@@ -111,6 +112,7 @@ async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
             upgraded: None,
             protocol: None,
             reused: false,
+            buffered: None,
         };
         fill::begin(&cache, &place, &mut None, head(&cache, &ask, seconds), received)
     };

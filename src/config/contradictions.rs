@@ -19,6 +19,7 @@ pub(super) fn find(draft: &mut Draft) {
     rules(draft);
     let mut found = Vec::new();
     storing(draft, &mut found);
+    buffering(draft, &mut found);
     origins(draft, &mut found);
     clients(draft, &mut found);
     for Contradiction { keys, found, expected } in found {
@@ -59,6 +60,18 @@ fn storing(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
             keys: &["cache.max_object_unknown_length", "cache.max_object"],
             found: format!("{}, and cache.max_object is {}", bytes(unknown), bytes(known)),
             expected: "at most cache.max_object",
+        });
+    }
+}
+
+fn buffering(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
+    let body = &draft.settings.body;
+    // An upload has one in each direction.
+    if body.buffers / 2 < body.window as u64 {
+        contradictions.push(Contradiction {
+            keys: &["limits.buffers", "limits.buffer"],
+            found: format!("{}, and limits.buffer is {}", bytes(body.buffers), bytes(body.window as u64)),
+            expected: "at least twice limits.buffer",
         });
     }
 }

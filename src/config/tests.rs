@@ -243,9 +243,10 @@ fn contradictions_are_told_at_the_key_that_was_given() {
     refused(
         "[cache]\nmemory = \"1MiB\"\nmax_object = \"2MiB\"\n[upstream]\ndns_max_ttl = \"1s\"\nresolver = \"system\"\n\
          nameservers = [\"9.9.9.9\"]\nsource_address = [\"192.0.2.1\", \"192.0.2.2\"]\n[proxy]\nupgrades = [\"H2C\"]\n\
-         [admin]\nlisten = \"127.0.0.1:3128\"\n[limits]\nrequest_line = \"1MiB\"\n",
+         [admin]\nlisten = \"127.0.0.1:3128\"\n[limits]\nrequest_line = \"1MiB\"\nbuffers = \"100KiB\"\n",
         &[
             "l.toml:3:14: cache.max_object: found 2.0 MiB, and cache.memory is 1.0 MiB, expected at most cache.memory",
+            "l.toml:15:11: limits.buffers: found 100.0 KiB, and limits.buffer is 64.0 KiB, expected at least twice limits.buffer",
             "l.toml:5:15: upstream.dns_max_ttl: found a minimum above the maximum, expected dns_min_ttl at most dns_max_ttl",
             "l.toml:8:18: upstream.source_address: found two addresses of one family, expected at most one IPv4 and one IPv6 address",
             "l.toml:7:15: upstream.nameservers: found name servers, and upstream.resolver is \"system\", which knows its own, expected resolver = \"hickory\", or no nameservers",
@@ -389,6 +390,7 @@ fn every_key_makes_a_difference() {
         ("proxy.upgrades", "[]"),
         ("cache.memory", "\"9%\""),
         ("cache.policy", "\"lru\""),
+        ("limits.buffers", "\"9%\""),
         ("cache.heuristic_fraction", "0.2"),
         ("cache.targeted_fields", "[\"a\"]"),
         ("cache.set_cookie", "\"rfc9111\""),

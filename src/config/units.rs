@@ -40,7 +40,7 @@ pub fn memory(text: &str) -> Result<u64, &'static str> {
         return size(text).map_err(|expected| if expected == SIZE { MEMORY } else { expected });
     };
     match share.trim().parse::<f64>() {
-        Ok(share) if share > 0.0 && share <= 100.0 => Ok(share_of(crate::store::usable_memory(), share)),
+        Ok(share) if share > 0.0 && share <= 100.0 => Ok(share_of(crate::body::usable_memory(), share)),
         _ => Err("a share above 0% and at most 100%"),
     }
 }

@@ -70,7 +70,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         End::Done => {
             if let Some(tunnel) = link.take_tunnel() {
                 let active = Active::new(&proxy.counts().tunnels);
-                tunnel.run(stream, parts.read_buf, active, proxy.shutdown()).await;
+                tunnel.run(stream, parts.read_buf, active, proxy.buffers(), proxy.shutdown()).await;
             } else if link.lingers() {
                 linger(stream).await;
             }
@@ -100,12 +100,13 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
 
 /// A tunnel that was granted holds its exchange, and that the link on which the tunnel waits. Where the connection
 /// ends before it runs (the client is gone, the process ends), this takes it off, which closes its far end and
-/// sends its record.
+/// sends its record. What pays for bytes that never went out is given back.
 struct Claims(Arc<Link>);
 
 impl Drop for Claims {
     fn drop(&mut self) {
         drop(self.0.take_tunnel());
+        self.0.flushed();
     }
 }
 

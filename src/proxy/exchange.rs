@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::link::Link;
 use super::relay::Carried;
-use crate::body::{Body, Done, Ended, Metered};
+use crate::body::{Body, Buffered, Done, Ended, Metered};
 use crate::cache::{CacheResult, Outcome};
 use crate::clock::{Moment, Stopwatch};
 use crate::telemetry::Telemetry;
@@ -26,6 +26,7 @@ pub(crate) struct Exchange {
     /// Bytes of the request's content, counted as they pass.
     content: Option<Arc<AtomicU64>>,
     carried: Option<Arc<Carried>>,
+    buffered: Option<Buffered>,
     /// The response ends with the connection: nothing else tells its client where.
     close_delimited: bool,
     sent: bool,
@@ -67,6 +68,7 @@ impl Exchange {
             link,
             content: None,
             carried: None,
+            buffered: None,
             close_delimited: false,
             sent: false,
         }
@@ -111,6 +113,11 @@ impl Exchange {
     /// A tunnel's bytes, read when the exchange ends, however it ends.
     pub(crate) fn carries(&mut self, carried: Arc<Carried>) {
         self.carried = Some(carried);
+    }
+
+    /// What is buffered on the response's way, given back when the client has taken it.
+    pub(crate) fn holds(&mut self, buffered: Option<Buffered>) {
+        self.buffered = buffered;
     }
 
     /// What the head says, noted as it is handed over.
@@ -161,6 +168,9 @@ impl Exchange {
             record.bytes_out = carried.down.load(Ordering::Relaxed);
         }
         self.link.exchange_ends();
+        if let Some(buffered) = self.buffered.take() {
+            self.link.keep_until_flushed(buffered);
+        }
         self.telemetry.record(record);
     }
 }

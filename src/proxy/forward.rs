@@ -116,8 +116,9 @@ pub(crate) fn interim(link: Arc<Link>) -> OnInterim {
 }
 
 /// Adds what every forwarded response carries.
-pub(crate) fn finish(served: Served, exchange: Exchange, settings: &Settings) -> Answer {
-    let Served { status, mut headers, body, outcome, received } = served;
+pub(crate) fn finish(served: Served, mut exchange: Exchange, settings: &Settings) -> Answer {
+    let Served { status, mut headers, body, outcome, received, buffered } = served;
+    exchange.holds(buffered);
     settings.pseudonym.append(&mut headers, received);
     cache_status(&outcome, status).append(&mut headers);
     let mut response = Response::new(());

@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::tunnel::Tunnel;
+use crate::body::Buffered;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,10 @@ pub(crate) struct Link {
     /// Set by a body that broke off where framing can't tell: the client must see a reset.
     reset: AtomicBool,
     tunnel: Mutex<Option<Box<Tunnel>>>,
+    /// Whether something is in `unflushed`, told without its lock.
+    holds: AtomicBool,
+    /// What pays for bytes of a response that wait for the socket.
+    unflushed: Mutex<Vec<Buffered>>,
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +167,21 @@ impl Link {
 
     pub(crate) fn is_reset(&self) -> bool {
         self.reset.load(Ordering::Relaxed)
+    }
+
+    /// Keeps what pays for the bytes of a response that was handed over whole, until they are out.
+    pub(crate) fn keep_until_flushed(&self, buffered: Buffered) {
+        self.unflushed.lock().push(buffered);
+        self.holds.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything that was handed over is out, or never will be.
+    pub(crate) fn flushed(&self) {
+        if self.holds.load(Ordering::Relaxed) {
+            self.holds.store(false, Ordering::Relaxed);
+            let gone = std::mem::take(&mut *self.unflushed.lock());
+            drop(gone);
+        }
     }
 
     /// Leaves a tunnel for the connection to run once the head of the answer is through.
@@ -308,6 +328,7 @@ impl AsyncWrite for ClientIo {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interim(cx))?;
         self.mid_message = false;
+        self.link.flushed();
         self.poll_gone(cx)?;
         Poll::Ready(Ok(()))
     }

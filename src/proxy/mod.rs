@@ -31,7 +31,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::access::Access;
-use crate::body::Body;
+use crate::body::{Body, Buffers};
 use crate::cache::{self, Cache, CacheResult, Outcome};
 use crate::clock::Clock;
 use crate::field::status::ProxyError;
@@ -118,6 +118,7 @@ pub struct Proxy {
     settings: ArcSwap<Settings>,
     cache: Arc<Cache>,
     upstream: Upstream,
+    buffers: Buffers,
     telemetry: Arc<Telemetry>,
     clock: Clock,
     shutdown: Shutdown,
@@ -140,6 +141,7 @@ impl Proxy {
         settings: Settings,
         cache: Arc<Cache>,
         upstream: Upstream,
+        buffers: Buffers,
         telemetry: Arc<Telemetry>,
         clock: Clock,
         shutdown: Shutdown,
@@ -150,6 +152,7 @@ impl Proxy {
             settings: ArcSwap::from_pointee(settings),
             cache,
             upstream,
+            buffers,
             telemetry,
             clock,
             shutdown,
@@ -171,6 +174,10 @@ impl Proxy {
     /// Serves one client's connection to its end.
     pub async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
         connection::serve(self, stream, peer, local).await;
+    }
+
+    fn buffers(&self) -> &Buffers {
+        &self.buffers
     }
 
     fn shutdown(&self) -> &Shutdown {

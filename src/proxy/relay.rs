@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::body::Buffers;
 use crate::clock::Stopwatch;
 use crate::shutdown::Shutdown;
 
@@ -78,24 +79,35 @@ impl Carried {
     }
 }
 
-/// Runs until both sides have closed, one broke off, or nothing moved for `idle`. `early_up` is what the
+/// How bytes are moved, and until when.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    /// Nothing may be silent for longer.
+    pub(crate) idle: Duration,
+    /// Where it is counted.
+    pub(crate) carried: &'a Carried,
+    /// What bytes in between are paid from.
+    pub(crate) buffers: &'a Buffers,
+    pub(crate) shutdown: &'a Shutdown,
+}
+
+/// Runs until both sides have closed, one broke off, or nothing moved for the limit. `early_up` is what the
 /// client has sent already, `early_down` what the far side has.
 pub(crate) async fn relay(
     client: TcpStream,
     far: Far,
     early_up: Bytes,
     early_down: Bytes,
-    idle: Duration,
-    carried: &Carried,
-    shutdown: &Shutdown,
+    way: &Way<'_>,
 ) -> End {
+    let carried = way.carried;
     let moved = async {
         match far {
             Far::Tcp(far) => {
                 early(&client, &far, &early_up, &early_down, carried).await?;
                 let ended = tokio::try_join!(
-                    pour(&client, &far, carried, &carried.up),
-                    pour(&far, &client, carried, &carried.down)
+                    pour(&client, &far, way, &carried.up),
+                    pour(&far, &client, way, &carried.down)
                 );
                 if ended.is_err() {
                     // The side that still lives must not take the break for an end.
@@ -104,6 +116,8 @@ pub(crate) async fn relay(
                 ended.map(|_| ())
             }
             Far::Stream(far) => {
+                // Each direction has its piece for as long as it runs.
+                let _buffered = way.buffers.wait(2).await;
                 let (client_read, mut client_write) = client.into_split();
                 let (far_read, mut far_write) = tokio::io::split(far);
                 far_write.write_all(&early_up).await?;
@@ -125,12 +139,13 @@ pub(crate) async fn relay(
             Ok(()) => End::Closed,
             Err::<(), io::Error>(_) => End::Broken,
         },
-        end = watch(carried, idle, shutdown) => end,
+        end = watch(way) => end,
     }
 }
 
 /// Resolves when nothing has moved for `idle`, or for a short while when draining.
-async fn watch(carried: &Carried, idle: Duration, shutdown: &Shutdown) -> End {
+async fn watch(way: &Way<'_>) -> End {
+    let Way { idle, carried, shutdown, .. } = *way;
     loop {
         let draining = shutdown.is_draining();
         let (limit, end) =
@@ -182,7 +197,7 @@ async fn write_all(to: &mut &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(target_os = "linux")]
-async fn pour(from: &TcpStream, to: &TcpStream, carried: &Carried, count: &AtomicU64) -> io::Result<()> {
+async fn pour(from: &TcpStream, to: &TcpStream, way: &Way<'_>, count: &AtomicU64) -> io::Result<()> {
     use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
     use tokio::io::Interest;
 
@@ -190,13 +205,16 @@ async fn pour(from: &TcpStream, to: &TcpStream, carried: &Carried, count: &Atomi
     let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
     loop {
+        from.readable().await?;
+        // A pipe that holds bytes is a buffer; one that waits for them is none.
+        let _buffered = way.buffers.wait(1).await;
         // The pipe is empty here, so "would block" can only mean that the socket has nothing.
-        let mut held = from
-            .async_io(Interest::READABLE, || Ok(splice(from, None, &writer, None, PIECE, flags)?))
-            .await?;
-        if held == 0 {
-            return end_of(to);
-        }
+        let splice_in = || Ok(splice(from, None, &writer, None, PIECE, flags)?);
+        let mut held = match from.try_io(Interest::READABLE, splice_in) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+            Ok(0) => return end_of(to),
+            held => held?,
+        };
         while held > 0 {
             // The pipe holds bytes here, so "would block" can only mean that the socket takes nothing.
             let moved =
@@ -205,14 +223,15 @@ async fn pour(from: &TcpStream, to: &TcpStream, carried: &Carried, count: &Atomi
                 return Err(io::ErrorKind::WriteZero.into());
             }
             held -= moved;
-            carried.add(count, moved);
+            way.carried.add(count, moved);
         }
     }
 }
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(not(target_os = "linux"))]
-async fn pour(from: &TcpStream, mut to: &TcpStream, carried: &Carried, count: &AtomicU64) -> io::Result<()> {
+async fn pour(from: &TcpStream, mut to: &TcpStream, way: &Way<'_>, count: &AtomicU64) -> io::Result<()> {
+    let _buffered = way.buffers.wait(1).await;
     let mut piece = vec![0; PIECE];
     loop {
         from.readable().await?;
@@ -220,7 +239,7 @@ async fn pour(from: &TcpStream, mut to: &TcpStream, carried: &Carried, count: &A
             Ok(0) => return end_of(to),
             Ok(read) => {
                 write_all(&mut to, &piece[..read]).await?;
-                carried.add(count, read);
+                way.carried.add(count, read);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::exchange::Exchange;
-use super::relay::{self, Carried, End, Far};
+use super::relay::{self, Carried, End, Far, Way};
+use crate::body::Buffers;
 use crate::shutdown::Shutdown;
 
 /// A granted tunnel, waiting for its client's socket.
@@ -50,7 +51,14 @@ pub(crate) enum FarEnd {
 
 impl Tunnel {
     /// Runs to its end; the exchange sends its record then. `early` is what the client sent behind its request.
-    pub(crate) async fn run(self, client: TcpStream, early: Bytes, active: Active, shutdown: &Shutdown) {
+    pub(crate) async fn run(
+        self,
+        client: TcpStream,
+        early: Bytes,
+        active: Active,
+        buffers: &Buffers,
+        shutdown: &Shutdown,
+    ) {
         let Self { far, early: early_down, idle, mut exchange } = self;
         let carried = Arc::new(Carried::new());
         exchange.carries(Arc::clone(&carried));
@@ -65,7 +73,8 @@ impl Tunnel {
                 }
             },
         };
-        let end = relay::relay(client, far, early, early_down, idle, &carried, shutdown).await;
+        let way = Way { idle, carried: &carried, buffers, shutdown };
+        let end = relay::relay(client, far, early, early_down, &way).await;
         exchange.finish(0, end == End::Closed);
     }
 }

@@ -87,6 +87,7 @@ pub(crate) async fn upgrade(
             body: received.body,
             received: received.version,
             outcome,
+            buffered: received.buffered,
         };
         return finish(served, exchange, &settings);
     }

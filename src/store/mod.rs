@@ -15,7 +15,6 @@
 //! and a clear move it, and what was fetched under an older one is not stored: it may be what the
 //! invalidation was about. RFC 9111 section 4.4.
 
-mod capacity;
 mod fill;
 mod generation;
 mod index;
@@ -31,7 +30,6 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::body::{self, Budget, Reservation};
 use crate::policy::{Reason, StoredHead};
 
-pub use capacity::{default_capacity, usable_memory};
 pub use fill::Fill;
 pub use generation::Generation;
 pub use index::{Candidates, StoredResponse};
@@ -71,7 +69,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self::of_capacity(default_capacity())
+        Self::of_capacity(body::usable_memory() / 4)
     }
 }
 

@@ -282,6 +282,13 @@ impl Scrape {
         )?;
         counter(&mut limits, &[("limit", "connections")], server.refused_connections)?;
         counter(&mut limits, &[("limit", "connections_per_client")], server.refused_per_client)?;
+        families.gauge(
+            "larder_buffer_bytes",
+            "Bytes reserved for what is on its way between clients and origins.",
+            server.buffered,
+        )?;
+        families.gauge("larder_buffer_capacity_bytes", "The bound on these bytes.", server.buffers)?;
+        families.count("larder_buffer_waits", "How often there were none left.", server.buffer_waits)?;
         families.count(
             "larder_accept_pauses",
             "How often accepting paused for want of file descriptors.",

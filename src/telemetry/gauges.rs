@@ -125,4 +125,10 @@ pub struct ServerGauges {
     pub refused_per_client: u64,
     /// Since the start: how often accepting paused for want of descriptors.
     pub accept_pauses: u64,
+    /// Bytes reserved for what is on its way between clients and origins.
+    pub buffered: u64,
+    /// The bound on these bytes.
+    pub buffers: u64,
+    /// Since the start: how often somebody waited for some of them.
+    pub buffer_waits: u64,
 }

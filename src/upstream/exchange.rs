@@ -32,7 +32,7 @@ use super::upload::{Gate, Progress, Step, Upload};
 use super::wire::{Traffic, Wire};
 use super::{Call, OnInterim, Options, Received, Way};
 use crate::access::Access;
-use crate::body::Body;
+use crate::body::{Body, Buffered, Buffers};
 use crate::clock::Stopwatch;
 use crate::field::status::ProxyError;
 use crate::field::target::{Host, Scheme, Target};
@@ -64,13 +64,14 @@ struct Flow {
     on_interim: Option<OnInterim>,
 }
 
-pub(super) async fn send(way: &Way, call: Call) -> Result<Received, UpstreamError> {
+pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Received, UpstreamError> {
     let Call { target, method, headers, body, access, on_interim, fetch_over_https, upgrade } = call;
     let (scheme, port) = reached_by(target.scheme, target.port, fetch_over_https);
     let parents = way.parents.routes(scheme, &target.host, port, way.clock.now().mono);
     let to = To { scheme, host: &target.host, port, access: &access, parents };
 
     let replayable = method.is_idempotent() && body.is_end_stream();
+    let directions = if body.is_end_stream() { 1 } else { 2 };
     let upgrades = upgrade.is_some();
     let gate = (expects(&headers) && !body.is_end_stream()).then(|| Arc::new(Gate::new()));
     let options = &way.options;
@@ -88,6 +89,8 @@ pub(super) async fn send(way: &Way, call: Call) -> Result<Received, UpstreamErro
     let mut replay = None;
     loop {
         let (mut lease, parent) = lease(way, &to, fresh).await?;
+        // Only now: who waits for a connection must not hold what those wait for that have one.
+        let buffered = buffer(options, buffers, directions).await?;
         if form == Form::Absolute {
             authorize(request.headers_mut(), &way.parents, parent);
         }
@@ -98,7 +101,7 @@ pub(super) async fn send(way: &Way, call: Call) -> Result<Received, UpstreamErro
         let missed = match attempt(options, &flow, &mut lease, request).await {
             Ok(response) => {
                 let asked = Asked { method: &method, upgrade: upgrades, max_fields: options.max_fields };
-                return receive(way, flow, lease, parent, asked, response);
+                return receive(way, flow, lease, parent, asked, response, buffered);
             }
             Err(missed) => missed,
         };
@@ -112,6 +115,23 @@ pub(super) async fn send(way: &Way, call: Call) -> Result<Received, UpstreamErro
         way.counters.retried.fetch_add(1, Relaxed);
         fresh = true;
     }
+}
+
+/// Room for what is on its way in so many directions.
+async fn buffer(
+    options: &Options,
+    buffers: &Buffers,
+    directions: u32,
+) -> Result<Option<Buffered>, UpstreamError> {
+    if let Some(buffered) = buffers.take(directions) {
+        return Ok(Some(buffered));
+    }
+    let limit = options.connect_timeout;
+    timeout(limit, buffers.wait(directions)).await.map_err(|_| {
+        let total = buffers.total();
+        let what = format!("all buffers ({total} bytes, limits.buffers) were in use for {limit:?}");
+        UpstreamError::new(ProxyError::ConnectionLimitReached, what)
+    })
 }
 
 /// A connection for the next attempt, and the parent that it goes through.
@@ -368,6 +388,7 @@ fn receive(
     parent: Option<usize>,
     asked: Asked<'_>,
     mut response: Response<Incoming>,
+    buffered: Option<Buffered>,
 ) -> Result<Received, UpstreamError> {
     let withheld = flow.gate.is_some_and(|gate| gate.shut());
     let address = lease.link.address;
@@ -405,6 +426,7 @@ fn receive(
         upgraded,
         protocol: seen.protocol,
         reused,
+        buffered,
     })
 }
 

@@ -47,7 +47,7 @@ use self::resolve::Resolve;
 use self::stats::Counters;
 use self::tls::Tls;
 use crate::access::Access;
-use crate::body::Body;
+use crate::body::{Body, Buffered, Buffers};
 use crate::clock::Clock;
 use crate::field::target::{Host, Target};
 
@@ -187,6 +187,8 @@ pub struct Received {
     pub protocol: Option<HeaderValue>,
     /// Whether the connection had served before.
     pub reused: bool,
+    /// What is buffered on its way, paid for: to be held until all of it has gone on.
+    pub buffered: Option<Buffered>,
 }
 
 /// The way to origins. Clones share everything.
@@ -197,6 +199,7 @@ struct Shared {
     way: ArcSwap<Way>,
     clock: Clock,
     counters: Arc<Counters>,
+    buffers: Buffers,
 }
 
 /// All that one set of options makes.
@@ -218,11 +221,12 @@ impl std::fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// Reads what the options name (roots, resolv.conf). Opens nothing.
-    pub fn new(options: Options, clock: Clock) -> Result<Self, SetupError> {
+    /// Reads what the options name (roots, resolv.conf). Opens nothing. What is on its way through takes its place
+    /// in `buffers`.
+    pub fn new(options: Options, buffers: Buffers, clock: Clock) -> Result<Self, SetupError> {
         let counters = Arc::new(Counters::default());
         let way = Way::new(options, clock.clone(), Arc::clone(&counters), None)?;
-        Ok(Self(Arc::new(Shared { way: ArcSwap::from_pointee(way), clock, counters })))
+        Ok(Self(Arc::new(Shared { way: ArcSwap::from_pointee(way), clock, counters, buffers })))
     }
 
     /// Puts other options in force for what begins from now on; on an error the old ones stay. Idle connections
@@ -239,7 +243,9 @@ impl Upstream {
     /// Sends a request and waits for the head of its final response.
     pub async fn send(&self, call: Call) -> Result<Received, UpstreamError> {
         let way = self.0.way.load_full();
-        exchange::send(&way, call).await.inspect_err(|error| self.0.counters.failed(error.kind))
+        exchange::send(&way, &self.0.buffers, call)
+            .await
+            .inspect_err(|error| self.0.counters.failed(error.kind))
     }
 
     /// Opens a connection for a client's CONNECT; through a parent, by a CONNECT to it.

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::access;
-use crate::body;
+use crate::body::{self, Buffers};
 use crate::field::status::ProxyError;
 
 /// Long enough that only a hang reaches it.
@@ -38,7 +38,7 @@ fn anywhere() -> Arc<Access> {
 fn upstream(change: impl FnOnce(&mut Options)) -> Upstream {
     let mut options = Options::default();
     change(&mut options);
-    Upstream::new(options, Clock::system()).unwrap()
+    Upstream::new(options, Buffers::new(&body::Options::default()), Clock::system()).unwrap()
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {

@@ -10,6 +10,7 @@ mod access_log;
 mod admin;
 mod bad_input;
 mod browser;
+mod buffers;
 mod caching;
 mod clients;
 mod collapse;

@@ -105,6 +105,7 @@ fn what_was_never_written_goes_out_on_a_new_connection_whatever_the_method() {
     for _ in 0..5 {
         proxy.get(&origin.url("/first")).assert_status(200);
         was_closed.recv().unwrap();
+        origin.wait_closed();
         proxy.request("POST", &origin.url("/second"), &[], "content").assert_body("content");
     }
     assert_eq!(origin.hits("/second"), 5, "and once only");

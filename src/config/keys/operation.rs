@@ -1,7 +1,7 @@
 //! The keys about limits, the access log and the admin listener.
 
 use super::{Key, Setting, When};
-use crate::config::kinds::figures::{Count, Size, Switch};
+use crate::config::kinds::figures::{Count, Memory, Size, Switch};
 use crate::config::kinds::names::{Address, HostName, Secret};
 use crate::config::kinds::{Kind, Many, Off, OneOf};
 use crate::telemetry::Format;
@@ -16,6 +16,10 @@ pub(super) const LIMITS: &[Setting] = settings! {
 
     /// Bytes buffered in each direction for a body that is not stored.
     limits.buffer: Size<4096> = r#""64KiB""#, Live => body.window;
+
+    /// Bytes of such buffers in all, a size or a share of what the process may use. A request that finds
+    /// them all in use waits for upstream.connect_timeout; then it is answered 503.
+    limits.buffers: Memory = r#""12.5%""#, Restart => body.buffers;
 
     /// The longest request line; above it 414.
     limits.request_line: Size<64> = r#""8KiB""#, Live => proxy.max_request_line;

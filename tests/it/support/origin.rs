@@ -265,6 +265,17 @@ impl Origin {
         self.shared.connections.lock().unwrap().len()
     }
 
+    /// Waits until no end of a connection to this origin is open any more as its kernel sees it: what was closed here
+    /// has arrived there, which on a busy machine takes a moment. (Where the system does not tell, it is believed.)
+    pub(crate) fn wait_closed(&self) {
+        let remote = format!(":{:04X} 01 ", self.address.port());
+        super::eventually("all connections closed", || {
+            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+            // The remote end's address, then the state: 01 is an open one.
+            (!sockets.contains(&remote)).then_some(())
+        });
+    }
+
     /// Everything that was received, connection after connection.
     pub(crate) fn received(&self) -> Vec<u8> {
         self.shared.connections.lock().unwrap().iter().flat_map(|c| c.lock().unwrap().clone()).collect()

@@ -1,19 +1,12 @@
-//! How much memory the store may take by default: a quarter of what the process may use.
+//! How much memory there is: what defaults that are shares of it are made from.
 
 use std::path::Path;
 
-/// The rest is for connections, for what malloc wastes, and for others on the machine.
-const SHARE: u64 = 4;
 /// What is assumed where nothing tells: 1 GiB.
 const UNKNOWN: u64 = 1 << 30;
 
-/// Bytes: a quarter of the memory that the process may use, which is the least of the machine's RAM and the
-/// limits of its control groups.
-pub fn default_capacity() -> u64 {
-    usable_memory() / SHARE
-}
-
-/// Bytes that the process may use, as far as can be known: 1 GiB where nothing tells.
+/// Bytes that the process may use: the least of the machine's RAM and the limits of its control groups. 1 GiB
+/// where nothing tells.
 pub fn usable_memory() -> u64 {
     usable(|path| std::fs::read_to_string(path).ok()).unwrap_or(UNKNOWN)
 }
