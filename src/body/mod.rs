@@ -12,6 +12,7 @@
 //!
 //! Nothing here knows HTTP's caching; whether and where bytes are kept is the store's business.
 
+pub mod between;
 pub mod budget;
 pub mod buffers;
 mod builder;
@@ -34,6 +35,7 @@ use hyper::body::Incoming;
 
 use crate::field::status::ProxyError;
 
+pub use between::Between;
 pub use budget::{Budget, Reservation};
 pub use buffers::{Buffered, Buffers};
 pub use memory::usable_memory;

@@ -27,6 +27,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the way to the origin, or the origin itself, failed.
+    pub(crate) fn is_upstreams(&self) -> bool {
+        matches!(self, Self::Upstream(_) | Self::MustRevalidate(_))
+    }
+
     /// The failure of a validation whose stored response may not answer.
     pub(crate) fn of(error: UpstreamError, stored: &StoredHead) -> Self {
         let error = Arc::new(error);

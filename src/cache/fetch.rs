@@ -3,7 +3,7 @@
 //! ```text
 //!  Order --send--> head --verdict--> Filling    stored while it is read
 //!                                    Validated  304: the stored response is current
-//!                                    Completed  206: the rest of a stored partial response has come
+//!                                    Completing 206: the rest of a stored partial response comes, and the whole is stored
 //!                                    Stale      the origin failed, the stored response may answer
 //!                                    Direct     not stored: straight to the one who asked
 //! ```
@@ -58,7 +58,7 @@ pub(crate) enum Asking {
     /// Whether one of these variants is the one: their entity tags.
     Variants(Candidates, HeaderValue),
     /// The rest of this partial stored response: Range and If-Range.
-    Rest(Arc<StoredResponse>, HeaderValue, Option<HeaderValue>),
+    Rest(Arc<StoredResponse>, HeaderValue, HeaderValue),
 }
 
 impl Asking {
@@ -79,10 +79,7 @@ impl Asking {
             }
             Self::Rest(_, range, if_range) => {
                 headers.insert(header::RANGE, range.clone());
-                headers.remove(header::IF_RANGE);
-                if let Some(if_range) = if_range {
-                    headers.insert(header::IF_RANGE, if_range.clone());
-                }
+                headers.insert(header::IF_RANGE, if_range.clone());
             }
         }
     }
@@ -130,9 +127,10 @@ pub(crate) enum Brought {
         only_here: HeaderMap,
         address: SocketAddr,
         reason: Option<Reason>,
+        is_kept: bool,
     },
-    /// What was missing of a partial stored response has come.
-    Completed { stored: Arc<StoredResponse>, address: SocketAddr },
+    /// What is missing of a partial stored response comes: a reader of the whole.
+    Completing { filling: Filling, reader: Body },
     /// The stored response answers, though stale, since the origin failed.
     Stale {
         stored: Arc<StoredResponse>,
@@ -151,23 +149,27 @@ pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brough
     // Still here: nothing is being filled, so this is all that the followers will hear.
     if let Some(leader) = leader {
         match &result {
-            Ok(Brought::Validated { stored, reason: None, .. } | Brought::Completed { stored, .. }) => {
+            Ok(Brought::Validated { stored, reason: None, .. }) => {
+                if order.place.asks_each_time(&stored.head, cache.clock.now()) {
+                    remember(&cache, &order.place);
+                }
                 leader.close(Landing::Stored(Arc::clone(stored)));
             }
             Ok(Brought::Stale { stored, .. }) => leader.close(Landing::Stale(Arc::clone(stored))),
             Ok(Brought::Direct { .. } | Brought::Validated { reason: Some(_), .. }) => {
-                cache.uncacheable.remember(
-                    &order.place.key,
-                    cache.clock.now(),
-                    &order.place.settings.options,
-                );
+                remember(&cache, &order.place);
                 leader.close(Landing::Unshareable);
             }
-            Ok(Brought::Filling { .. }) => leader.close(Landing::Unshareable),
+            Ok(Brought::Filling { .. } | Brought::Completing { .. }) => leader.close(Landing::Unshareable),
             Err(failure) => leader.close(Landing::Failed(Arc::new(failure.clone()))),
         }
     }
     result
+}
+
+/// Lets nobody wait for a while for what others fetch under this key: it would not answer him.
+fn remember(cache: &Cache, place: &Place) {
+    cache.uncacheable.remember(&place.key, cache.clock.now(), &place.settings.options);
 }
 
 async fn attempt(
@@ -231,10 +233,11 @@ async fn attempt(
             (Verdict::Store(_), _) => {
                 return Ok(Brought::Direct { received: Box::new(received), reason: Reason::UncacheableKey });
             }
-            (Verdict::Combine(head), Some(old)) => {
-                let rest = fill::complete(cache, &order.place, &old, *head, received).await;
-                if let Some(stored) = rest {
-                    return Ok(Brought::Completed { stored, address });
+            (Verdict::Combine(combined), Some(old)) => {
+                if let Some(completing) =
+                    fill::complete(cache, &order.place, leader, &old, combined, received)
+                {
+                    return Ok(completing);
                 }
                 order.asking = Asking::Plain;
             }
@@ -249,8 +252,9 @@ async fn attempt(
                     cache.store.insert(key, generation, beside).ok()
                 };
                 // Gone meanwhile, or superseded: it still answers this request.
+                let is_kept = kept.is_some();
                 let stored = kept.unwrap_or_else(|| Arc::new(updated));
-                return Ok(Brought::Validated { stored, only_here, address, reason: None });
+                return Ok(Brought::Validated { stored, only_here, address, reason: None, is_kept });
             }
             (Verdict::FreshenOnce { head, reason, remove }, Some(old)) => {
                 if remove {
@@ -262,6 +266,7 @@ async fn attempt(
                     only_here: HeaderMap::new(),
                     address,
                     reason: Some(reason),
+                    is_kept: false,
                 });
             }
             (Verdict::ServeStale(reason), Some(stored)) => {
@@ -283,6 +288,11 @@ async fn attempt(
                 order.asking = Asking::Plain;
             }
             (Verdict::PassThrough(reason), _) => {
+                if let Asking::Validation(old) = &order.asking
+                    && policy::outdates(received.status, reason)
+                {
+                    cache.store.remove(&order.place.key, old);
+                }
                 return Ok(Brought::Direct { received: Box::new(received), reason });
             }
             (Verdict::Refuse(reason), _) => return Err(Failure::Refused { reason }),

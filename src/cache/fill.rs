@@ -9,11 +9,11 @@ use std::time::Duration;
 use super::fetch::{Brought, Filling};
 use super::flight::{Landing, Leader};
 use super::{Cache, Options, Settings};
-use crate::body::{self, Body, Buffered, StoredBody};
+use crate::body::{self, Between, Body, Buffered, StoredBody};
 use crate::clock::{Moment, Stopwatch};
 use crate::field::status::ProxyError;
 use crate::field::target::Target;
-use crate::policy::{self, Reason, StoredHead, Terms};
+use crate::policy::{self, Combined, Reason, StoredHead, Terms};
 use crate::store::{CacheKey, Candidates, Fill, Generation, StoredResponse};
 use crate::upstream::Received;
 
@@ -27,6 +27,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whether every request has to ask the origin, although this is stored.
+    pub(crate) fn asks_each_time(&self, head: &StoredHead, now: Moment) -> bool {
+        policy::asks_each_time(head, &self.terms(now))
+    }
+
     pub(crate) fn terms(&self, now: Moment) -> Terms<'_> {
         let rule = self.settings.rules.find(&self.target);
         Terms { options: &self.settings.policy, rule, now }
@@ -66,7 +71,11 @@ pub(crate) fn begin(
     if let Some(leader) = leader {
         leader.land(Landing::Filling(filling.clone()));
     }
-    cache.uncacheable.forget(&place.key);
+    if place.asks_each_time(&filling.head, cache.clock.now()) {
+        cache.uncacheable.remember(&place.key, cache.clock.now(), &place.settings.options);
+    } else {
+        cache.uncacheable.forget(&place.key);
+    }
     let Received { status, headers, body, buffered, .. } = received;
     let leader = leader.take();
     if let Some(fill) = fill {
@@ -141,8 +150,12 @@ async fn pump(
     match fill.finish(trailers) {
         Ok(stored) if partial => {
             let terms = place.terms(cache.clock.now());
-            let joined = before.iter().find_map(|old| join(&cache, &place, old, &stored, &terms));
-            drop(joined);
+            // One part alone may be all there is.
+            let whole = policy::completed(&stored.head).and_then(|head| {
+                let whole = StoredResponse::new(head, stored.body.clone());
+                cache.store.insert(&place.key, place.generation, whole).ok()
+            });
+            drop(whole.or_else(|| before.iter().find_map(|old| join(&cache, &place, old, &stored, &terms))));
         }
         Ok(_) => {}
         Err(reason) => cache.note_given_up(reason),
@@ -232,37 +245,35 @@ impl Progress {
     }
 }
 
-/// Takes in the rest of a partial stored response, and stores the whole. `None` when that failed.
-pub(crate) async fn complete(
+/// Begins to store the whole that a partial stored response and the rest of it make, read meanwhile like any other
+/// fill. `None` where there is no room for it.
+pub(crate) fn complete(
     cache: &Arc<Cache>,
     place: &Place,
+    leader: &mut Option<Leader>,
     old: &Arc<StoredResponse>,
-    head: StoredHead,
+    combined: Combined,
     received: Received,
-) -> Option<Arc<StoredResponse>> {
-    let mut fill = cache.store.fill(&place.key, place.generation, head, received.content_length).ok()?;
-    let mut body = received.body;
-    while let Some(frame) = body.frame().await {
-        match frame {
-            Ok(frame) => {
-                if let Ok(data) = frame.into_data() {
-                    fill.push(data).await.ok()?;
-                }
-            }
-            Err(error) => {
-                cache.note_given_up(Reason::Incomplete);
-                fill.fail(error);
-                return None;
-            }
-        }
+) -> Option<Brought> {
+    let at = combined.pieces.iter().position(|piece| piece.source == policy::Source::New)?;
+    let stored = |pieces: &[policy::Piece]| {
+        let slices: Vec<StoredBody> = pieces.iter().map(|piece| old.body.slice(piece.at.clone())).collect();
+        StoredBody::concat(&slices)
+    };
+    let (before, rest) = combined.pieces.split_at(at);
+    let (new, after) = rest.split_first()?;
+    let length = new.at.end.saturating_sub(new.at.start);
+    if received.content_length.is_none() {
+        // The rest may not be what it says. Then the part must not be built on a second time.
+        cache.store.remove(&place.key, old);
     }
-    if fill.head().expected_length().is_some_and(|expected| expected != fill.written()) {
-        cache.note_given_up(Reason::Partial);
-        fill.discard(None);
-        return None;
+    let body = Between::new(&stored(before), received.body, length, &stored(after));
+    let content_length = body.size_hint().exact();
+    let received = Received { body: Body::boxed(body), content_length, ..received };
+    match begin(cache, place, leader, *combined.head, received) {
+        Ok(Brought::Filling { filling, reader, .. }) => Some(Brought::Completing { filling, reader }),
+        _ => None,
     }
-    let stored = fill.finish(None).ok()?;
-    join(cache, place, old, &stored, &place.terms(cache.clock.now()))
 }
 
 /// Joins two parts of one representation. RFC 9111 section 3.4.

@@ -96,16 +96,18 @@ impl Cache {
                 let Some(reason) = policy::stale_on_failure(&facts, &stored.head, &terms) else {
                     return Err(Failure::of(error, &stored.head));
                 };
-                let freshness = policy::freshness(&stored.head, &terms);
-                let outcome = Outcome {
-                    result: CacheResult::Stale,
-                    ttl: Some(freshness.ttl()),
-                    detail: Some(reason),
-                    ..outcome
-                };
-                return Ok(serve::stored(&facts, stored, &freshness, false, &ask.settings, outcome));
+                let outcome = Outcome { result: CacheResult::Stale, upstream: error.address, ..outcome };
+                return Ok(serve::stale(&facts, stored, reason, &terms, &ask.settings, outcome));
             }
         };
+        let outcome =
+            Outcome { forward_status: Some(received.status), upstream: Some(received.address), ..outcome };
+        if let Some(stored) = errand.asking.fallback()
+            && let Some(reason) = policy::stale_on_status(&facts, &stored.head, received.status, &terms)
+        {
+            let outcome = Outcome { result: CacheResult::Stale, ..outcome };
+            return Ok(serve::stale(&facts, stored, reason, &terms, &ask.settings, outcome));
+        }
         if let Some(index) = policy::selected(&facts, candidates, &terms) {
             let stored = &candidates[index];
             let reply = reply(&received, request_time, now);
@@ -118,8 +120,6 @@ impl Cache {
                 HeadEffect::MarkStale => stored.mark_stale(),
             }
         }
-        let outcome =
-            Outcome { forward_status: Some(received.status), upstream: Some(received.address), ..outcome };
         Ok(through(received, outcome))
     }
 

@@ -242,24 +242,9 @@ impl Cache {
     /// Asks the origin, as `planned` says.
     pub async fn respond(self: &Arc<Self>, ask: Ask, planned: Planned) -> Result<Served, Failure> {
         let Planned { key, generation, candidates, plan, now } = planned;
-        let errand = match plan {
-            Plan::Fetch { forward, reason, store, etags } => {
-                let asking = etags.map_or(Asking::Plain, |etags| Asking::Variants(candidates.clone(), etags));
-                Errand { forward, reason, store, asking }
-            }
-            Plan::Revalidate { index, forward, reason } => {
-                let asking = Asking::Validation(Arc::clone(&candidates[index]));
-                Errand { forward, reason: Some(reason), store: true, asking }
-            }
-            Plan::Complete { index, range, if_range } => {
-                let asking = Asking::Rest(Arc::clone(&candidates[index]), range, if_range);
-                Errand { forward: Forward::Partial, reason: None, store: true, asking }
-            }
-            Plan::Bypass { forward, reason } => return self.bypass(ask, forward, reason).await,
-            // `look` has answered these.
-            Plan::Serve { .. } | Plan::ServeAndRefresh { .. } | Plan::Unsatisfiable { .. } => {
-                return self.bypass(ask, Forward::Bypass, Reason::Rule).await;
-            }
+        let errand = match Errand::of(plan, &candidates) {
+            Ok(errand) => errand,
+            Err((forward, reason)) => return self.bypass(ask, forward, reason).await,
         };
         if ask.method == Method::HEAD {
             return self.head(ask, key, generation, &candidates, errand).await;
@@ -284,6 +269,8 @@ impl Cache {
                 }
                 self.alone(ask, key, generation, errand, Some(leader)).await
             }
+            // Nothing that is under way would answer it.
+            Joined::Follow(_) if !facts.may_join() => self.alone(ask, key, generation, errand, None).await,
             Joined::Follow(follower) => {
                 let wait = ask.settings.options.collapse_wait;
                 let reason = match tokio::time::timeout(wait, follower.landing()).await {
@@ -294,11 +281,13 @@ impl Cache {
                     Ok(None) => Reason::CollapseMismatch,
                     Err(_elapsed) => Reason::CollapseTimeout,
                 };
-                // A leader that found it stored after all has told nobody what it is.
+                // What was waited for may lie in the store now: to be served, or to be validated.
                 let ask = Ask { now: self.clock.now(), ..ask };
-                if let Look::Served(served) = self.look(&ask) {
-                    return Ok(served);
-                }
+                let errand = match self.look(&ask) {
+                    Look::Served(served) => return Ok(served),
+                    Look::Failed(failure) => return Err(failure),
+                    Look::Go(planned) => Errand::of(planned.plan, &planned.candidates).unwrap_or(errand),
+                };
                 let errand = Errand { reason: errand.reason.or(Some(reason)), ..errand };
                 self.alone(ask, key, generation, errand, None).await
             }
@@ -340,12 +329,22 @@ impl Cache {
             Landing::Stale(stored) => {
                 let reason =
                     policy::stale_on_failure(&facts, &stored.head, &terms).ok_or(Reason::CollapseMismatch)?;
-                let freshness = policy::freshness(&stored.head, &terms);
-                let outcome = Outcome { ttl: Some(freshness.ttl()), detail: Some(reason), ..outcome };
-                Ok(Ok(serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)))
+                Ok(Ok(serve::stale(&facts, &stored, reason, &terms, &ask.settings, outcome)))
             }
             Landing::Unshareable => Err(Reason::CollapseMismatch),
-            Landing::Failed(failure) => Ok(Err(failure.as_ref().clone())),
+            Landing::Failed(failure) => {
+                // What the leader's own words forbade may be this one's answer.
+                let stored = errand.asking.fallback().filter(|_| failure.is_upstreams());
+                let stale = stored.and_then(|stored| {
+                    Some((stored, policy::stale_on_failure(&facts, &stored.head, &terms)?))
+                });
+                Ok(match stale {
+                    Some((stored, reason)) => {
+                        Ok(serve::stale(&facts, stored, reason, &terms, &ask.settings, outcome))
+                    }
+                    None => Err(failure.as_ref().clone()),
+                })
+            }
         }
     }
 
@@ -427,12 +426,12 @@ impl Cache {
                 let ours = matches!(errand.asking, Asking::Validation(_));
                 if ours { serve::replacing(&facts, &filling, &freshness, served) } else { served }
             }
-            Brought::Validated { stored, only_here, address, reason } => {
+            Brought::Validated { stored, only_here, address, reason, is_kept } => {
                 let freshness = policy::freshness(&stored.head, &terms);
                 let outcome = Outcome {
                     result: CacheResult::Revalidated,
                     forward_status: Some(StatusCode::NOT_MODIFIED),
-                    stored: reason.is_none(),
+                    stored: is_kept,
                     ttl: Some(freshness.ttl()),
                     detail: reason.or(outcome.detail),
                     upstream: Some(address),
@@ -442,28 +441,21 @@ impl Cache {
                 served.headers.extend(only_here);
                 served
             }
-            Brought::Completed { stored, address } => {
-                let freshness = policy::freshness(&stored.head, &terms);
+            Brought::Completing { filling, reader } => {
+                let freshness = policy::freshness(&filling.head, &terms);
                 let outcome = Outcome {
                     forward_status: Some(StatusCode::PARTIAL_CONTENT),
                     stored: true,
                     ttl: Some(freshness.ttl()),
-                    upstream: Some(address),
+                    upstream: Some(filling.address),
                     ..outcome
                 };
-                serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)
+                serve::whole(&filling, &freshness, reader, outcome)
             }
             Brought::Stale { stored, reason, status, address } => {
-                let freshness = policy::freshness(&stored.head, &terms);
-                let outcome = Outcome {
-                    result: CacheResult::Stale,
-                    forward_status: status,
-                    ttl: Some(freshness.ttl()),
-                    detail: Some(reason),
-                    upstream: address,
-                    ..outcome
-                };
-                serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)
+                let result = CacheResult::Stale;
+                let outcome = Outcome { result, forward_status: status, upstream: address, ..outcome };
+                serve::stale(&facts, &stored, reason, &terms, &ask.settings, outcome)
             }
             Brought::Direct { received, reason } => {
                 let outcome = Outcome {
@@ -489,6 +481,14 @@ impl Cache {
         // Also where only a part is stored: a 304 freshens it, anything else is worth more as a whole.
         let mut headers = ask.headers.clone();
         policy::ask_for_the_whole(&mut headers);
+        // What is asked in the name of one client is not what others would have got: it only keeps the place, so
+        // that there is one validation at a time.
+        let (leader, placeholder) = if RequestFacts::refreshing(&Method::GET, &headers).may_lead() {
+            (Some(leader), None)
+        } else {
+            leader.land(Landing::Unshareable);
+            (None, Some(leader))
+        };
         let order = Order {
             place: Place {
                 key: key.clone(),
@@ -505,7 +505,7 @@ impl Cache {
             interim: None,
             asking: Asking::Validation(Arc::clone(stored)),
             store: true,
-            leader: Some(leader),
+            leader,
             background: true,
         };
         let work = obtain(Arc::clone(self), order);
@@ -513,6 +513,7 @@ impl Cache {
             if let Err(failure) = work.await {
                 tracing::debug!(%failure, "a background validation failed");
             }
+            drop(placeholder);
         });
     }
 }
@@ -524,4 +525,29 @@ struct Errand {
     reason: Option<Reason>,
     store: bool,
     asking: Asking,
+}
+
+impl Errand {
+    /// What a plan asks of the origin. `Err`: the request goes straight through, as it came.
+    fn of(plan: Plan, candidates: &Candidates) -> Result<Self, (Forward, Reason)> {
+        match plan {
+            Plan::Fetch { forward, reason, store, etags } => {
+                let asking = etags.map_or(Asking::Plain, |etags| Asking::Variants(candidates.clone(), etags));
+                Ok(Self { forward, reason, store, asking })
+            }
+            Plan::Revalidate { index, forward, reason } => {
+                let asking = Asking::Validation(Arc::clone(&candidates[index]));
+                Ok(Self { forward, reason: Some(reason), store: true, asking })
+            }
+            Plan::Complete { index, range, if_range } => {
+                let asking = Asking::Rest(Arc::clone(&candidates[index]), range, if_range);
+                Ok(Self { forward: Forward::Partial, reason: None, store: true, asking })
+            }
+            Plan::Bypass { forward, reason } => Err((forward, reason)),
+            // `look` has answered these.
+            Plan::Serve { .. } | Plan::ServeAndRefresh { .. } | Plan::Unsatisfiable { .. } => {
+                Err((Forward::Bypass, Reason::Rule))
+            }
+        }
+    }
 }

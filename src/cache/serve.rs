@@ -9,7 +9,7 @@ use super::fetch::Filling;
 use super::{Outcome, Served, Settings};
 use crate::body::multipart::Part;
 use crate::body::{Body, Multipart, Span, StoredBody};
-use crate::policy::{self, Answer, Completeness, Freshness, RequestFacts, StoredHead};
+use crate::policy::{self, Answer, Completeness, Freshness, Reason, RequestFacts, StoredHead, Terms};
 use crate::store::StoredResponse;
 
 /// Answers from a stored response.
@@ -27,7 +27,11 @@ pub(crate) fn stored(
     match policy::answer(facts, head, length, settings.policy.max_ranges) {
         Answer::Whole => {
             let mut headers = policy::served_fields(head, freshness, validated);
-            let body = if *facts.method == Method::HEAD {
+            // RFC 9110 section 8.6: "A server MUST NOT send a Content-Length header field in any response with a
+            // status code of ... 204 (No Content)."
+            let body = if head.status == StatusCode::NO_CONTENT {
+                Body::Empty
+            } else if *facts.method == Method::HEAD {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
                 Body::Empty
             } else {
@@ -55,6 +59,21 @@ pub(crate) fn stored(
     }
 }
 
+/// Answers from a stale stored response, since the origin failed.
+pub(crate) fn stale(
+    facts: &RequestFacts<'_>,
+    response: &Arc<StoredResponse>,
+    reason: Reason,
+    terms: &Terms<'_>,
+    settings: &Settings,
+    mut outcome: Outcome,
+) -> Served {
+    let freshness = policy::freshness(&response.head, terms);
+    outcome.ttl = Some(freshness.ttl());
+    outcome.detail = Some(reason);
+    stored(facts, response, &freshness, false, settings, outcome)
+}
+
 /// Answers from a response that is being stored; `None` where it can't be told yet how.
 pub(crate) fn filling(
     facts: &RequestFacts<'_>,
@@ -69,10 +88,11 @@ pub(crate) fn filling(
     let (length, received) = (filling.length, filling.version);
     match policy::answer(facts, head, length, 1) {
         Answer::Whole => {
-            let headers = policy::served_fields(head, freshness, false);
             let body = if facts.is_head() { Body::Empty } else { Body::from(filling.body.reader()?) };
-            Some(Served { status: head.status, headers, body, received, outcome, buffered: None })
+            Some(whole(filling, freshness, body, outcome))
         }
+        // Of a length that nobody knows yet, a range that ends beyond it can't be told from one that does not.
+        Answer::Ranges(_) if length.is_none() => None,
         Answer::Ranges(ranges) => {
             let [range] = ranges.as_slice() else { return None };
             let body = Body::boxed(Span::new(filling.body.reader()?, range.clone()));
@@ -91,6 +111,13 @@ pub(crate) fn filling(
         Answer::Missing => None,
         other => Some(without_content(&other, head, freshness, length, received, outcome)),
     }
+}
+
+/// Answers with the whole of a response that is being stored, from a reader of it.
+pub(crate) fn whole(filling: &Filling, freshness: &Freshness, reader: Body, outcome: Outcome) -> Served {
+    let headers = policy::served_fields(&filling.head, freshness, false);
+    let (status, received) = (filling.head.status, filling.version);
+    Served { status, headers, body: reader, received, outcome, buffered: None }
 }
 
 /// Answers the client whose validation brought a new response: its own conditions were not sent, so they are

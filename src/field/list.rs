@@ -69,8 +69,9 @@ pub fn token_or_quoted(value: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
     Some(Cow::Owned(plain))
 }
 
-/// The parts of one line between delimiters that stand outside quoted strings. An unclosed quote runs to the
-/// end of its line.
+/// The parts of one line between delimiters that stand outside quoted strings. A quote that is never closed begins
+/// none: what follows it must not hide behind it. (Among entity tags, whose grammar is looser, it runs to the end of
+/// the line.)
 struct Split<'a> {
     rest: &'a [u8],
     escapes: bool,
@@ -84,15 +85,25 @@ impl<'a> Iterator for Split<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let (mut quoted, mut at) = (false, 0);
+        let (mut quoted, mut at, mut opened) = (false, 0, 0);
         while let Some(&byte) = self.rest.get(at) {
             match byte {
-                b'"' => quoted = !quoted,
+                b'"' => {
+                    quoted = !quoted;
+                    opened = at;
+                }
                 b'\\' if quoted && self.escapes => at += 1,
                 delimiter if delimiter == self.delimiter && !quoted => break,
                 _ => {}
             }
             at += 1;
+        }
+        if quoted && self.escapes {
+            let behind = self.rest.get(opened..).unwrap_or_default();
+            at = behind
+                .iter()
+                .position(|byte| *byte == self.delimiter)
+                .map_or(self.rest.len(), |found| opened + found);
         }
         let part = self.rest.get(..at).unwrap_or(self.rest);
         self.rest = self.rest.get(at + 1..).unwrap_or_default();
@@ -123,7 +134,12 @@ mod tests {
     fn quoted_strings_keep_their_commas() {
         check(&[r#"a="x, y", b"#], &[r#"a="x, y""#, "b"]);
         check(&[r#"a="x\", y", b"#], &[r#"a="x\", y""#, "b"]);
-        check(&[r#"a="open, b"#, "c"], &[r#"a="open, b"#, "c"]);
+    }
+
+    #[test]
+    fn nothing_hides_behind_a_quote_that_is_never_closed() {
+        check(&[r#"a="open, b"#, "c"], &[r#"a="open"#, "b", "c"]);
+        check(&[r#"a="x, y", b="open, c, d"#], &[r#"a="x, y""#, r#"b="open"#, "c", "d"]);
         check(&[r#""ends in backslash\"#], &[r#""ends in backslash\"#]);
     }
 

@@ -160,7 +160,7 @@ pub fn reply(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, term
     let length = reply.content_length.unwrap_or(0);
     let (verdict, reason, head) = match verdict(facts, asked, reply, terms) {
         Verdict::Store(head) => ("store", None, Some(head)),
-        Verdict::Combine(head) => ("combine", None, Some(head)),
+        Verdict::Combine(combined) => ("combine", None, Some(combined.head)),
         Verdict::Freshen { head, .. } => ("freshen", None, Some(head)),
         Verdict::FreshenOnce { head, reason, .. } => ("freshen-once", Some(reason), Some(head)),
         Verdict::ServeStale(reason) => ("serve-stale", Some(reason), None),

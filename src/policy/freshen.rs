@@ -26,14 +26,23 @@ pub(crate) fn not_modified(
     if facts.authorization && !storable::allows_authorization(directives) {
         return once(with_cookies.head, Reason::Authorization, false);
     }
-    if !reply.headers.contains_key(header::SET_COOKIE) || storable::allows_set_cookie(directives, terms) {
+    if storable::allows_set_cookie(directives, terms) {
         return Verdict::Freshen { head: Box::new(with_cookies.head), only_here: HeaderMap::new() };
     }
+    // The cookies of the 304 are for its requester; those that were stored may no longer be shared with anybody.
     let mut only_here = HeaderMap::new();
     for cookie in reply.headers.get_all(header::SET_COOKIE) {
         only_here.append(header::SET_COOKIE, cookie.clone());
     }
-    Verdict::Freshen { head: Box::new(update(facts, stored, reply, terms, false).head), only_here }
+    let head = update(facts, stored, reply, terms, false).head;
+    if head.fields.contains(&header::SET_COOKIE) {
+        let mut head = head;
+        let mut fields = head.fields.to_map_where(only_here.len(), |name| *name != header::SET_COOKIE);
+        fields.extend(only_here);
+        head.fields = Fields::from_map(&fields, |_| true);
+        return once(head, Reason::SetCookie, true);
+    }
+    Verdict::Freshen { head: Box::new(head), only_here }
 }
 
 /// What a response to HEAD does to the stored response that the request selects
@@ -56,9 +65,14 @@ pub fn head_effect(
     if stored.status != StatusCode::OK || !agrees(stored, stored_length, reply.headers) {
         return HeadEffect::MarkStale;
     }
-    let updated =
-        update(facts, stored, reply, terms, storable::allows_set_cookie(&stored.facts.directives, terms));
-    if updated.selectable.is_err() || storable::forbidden(&updated.head, terms).is_err() {
+    // Its cookies are its requester's, unless what it says now lets all have them.
+    let mut updated = update(facts, stored, reply, terms, true);
+    let shares = storable::allows_set_cookie(&updated.head.facts.directives, terms);
+    if !shares {
+        updated = update(facts, stored, reply, terms, false);
+    }
+    let exposes = !shares && updated.head.fields.contains(&header::SET_COOKIE);
+    if exposes || updated.selectable.is_err() || storable::forbidden(&updated.head, terms).is_err() {
         return HeadEffect::MarkStale;
     }
     if facts.authorization && !storable::allows_authorization(&updated.head.facts.directives) {
@@ -265,6 +279,41 @@ mod tests {
         assert_eq!(ask(&World::default(), &[cookie]), (false, headers(&[cookie])));
         assert_eq!(ask(&World::default(), &[cookie, ("cache-control", "public")]), (true, HeaderMap::new()));
         assert_eq!(ask(&World::rfc9111(), &[cookie]), (true, HeaderMap::new()));
+    }
+
+    #[test]
+    fn stored_cookies_are_shared_only_as_long_as_the_origin_lets_them_be() {
+        let world = World::default();
+        let cookie = ("set-cookie", "a=b");
+        let stored =
+            world.stored(&[], 200, &[BASE[0], ("cache-control", "max-age=2, public"), BASE[2], cookie]);
+        let ask =
+            |fields: &[(&str, &str)]| world.judge_asked(&[], Asked::Validation(&stored), 3, 304, fields);
+        assert!(matches!(ask(&[]), Verdict::Freshen { .. }));
+        for (fields, cookies) in [
+            (&[("cache-control", "max-age=2")][..], vec![]),
+            (&[("cache-control", "max-age=2"), ("set-cookie", "c=d")], vec!["c=d"]),
+        ] {
+            let Verdict::FreshenOnce { head, reason, remove } = ask(fields) else { panic!("{fields:?}") };
+            assert_eq!((reason, remove), (Reason::SetCookie, true));
+            assert_eq!(head.fields.get_all(&header::SET_COOKIE).collect::<Vec<_>>(), cookies);
+        }
+    }
+
+    #[test]
+    fn the_cookies_of_a_head_response_are_its_requesters() {
+        let public = [BASE[0], ("cache-control", "max-age=2, public"), BASE[2]];
+        let cookie = ("set-cookie", "user=alice");
+        let cookies = |effect| match effect {
+            HeadEffect::Freshen(head) => head.fields.contains(&header::SET_COOKIE),
+            other => panic!("{other:?}"),
+        };
+        // Judged by what it says itself, not by what the stored response said.
+        assert!(!cookies(check_head(&public, 200, &[("cache-control", "max-age=9"), cookie], "freshen")));
+        assert!(!cookies(check_head(BASE, 200, &[cookie], "freshen")));
+        assert!(cookies(check_head(BASE, 200, &[("cache-control", "max-age=9, public"), cookie], "freshen")));
+        let with_cookie = [public[0], public[1], public[2], ("set-cookie", "a=b")];
+        check_head(&with_cookie, 200, &[("cache-control", "max-age=9")], "mark");
     }
 
     #[test]

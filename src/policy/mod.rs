@@ -8,13 +8,13 @@
 //! |---|---|---|---|
 //! | 3 storing, 3.5 Authorization, 9110 9.3.3 POST | `storable` | [`verdict`], [`post_stores`] | `storable::tests` |
 //! | 3.1 stored fields | `fields`, `stored` | [`Fields`], [`StoredHead`] | `fields::tests`, `storable::tests` |
-//! | 3.3, 3.4 incomplete responses, 9110 14 ranges | `partial` | [`combine`], [`locate`] | `partial::tests` |
-//! | 4 reuse, 5.2.1 request directives | `reuse` | [`plan`], [`selected`] | `reuse::tests` |
+//! | 3.3, 3.4 incomplete responses, 9110 14 ranges | `partial` | [`combine`], [`completed`], [`locate`] | `partial::tests` |
+//! | 4 reuse, 5.2.1 request directives | `reuse` | [`plan`], [`selected`], [`asks_each_time`] | `reuse::tests` |
 //! | 4.1 Vary | `selection` | [`Selecting`] | `selection::tests` |
 //! | 4.2 freshness, 4.2.2 heuristic | `freshness` | [`freshness()`] | `freshness::tests` |
 //! | 4.2.3 age | `age` | [`served_fields`] | `age::tests` |
-//! | 4.2.4 stale, RFC 5861 | `stale` | [`stale_on_failure`], [`forbids_stale`] | `stale::tests` |
-//! | 4.3.1, 4.3.3 validation | `validation` | [`conditional`], [`ask_for_the_whole`], [`verdict`], [`variant_by_etag`] | `validation::tests` |
+//! | 4.2.4 stale, RFC 5861 | `stale` | [`stale_on_failure`], [`stale_on_status`], [`forbids_stale`] | `stale::tests` |
+//! | 4.3.1, 4.3.3 validation | `validation` | [`conditional`], [`ask_for_the_whole`], [`verdict`], [`outdates`], [`variant_by_etag`] | `validation::tests` |
 //! | 4.3.2 client conditions, 9110 13 | `precondition` | [`answer`] | `precondition::tests` |
 //! | 4.3.4 freshening, 4.3.5 HEAD | `freshen` | [`verdict`], [`head_effect`] | `freshen::tests` |
 //! | 4.4 invalidation | `invalidation` | [`invalidates`] | `invalidation::tests` |
@@ -64,17 +64,17 @@ pub use fields::Fields;
 pub use freshen::head_effect;
 pub use freshness::{Freshness, LifetimeSource, freshness};
 pub use invalidation::{invalidates, is_safe};
-pub use partial::{Combined, Piece, Source, combine, locate};
+pub use partial::{Combined, Piece, Source, combine, completed, locate};
 pub use precondition::answer;
 pub use reason::Reason;
 pub use request::RequestFacts;
-pub use reuse::{plan, selected};
+pub use reuse::{asks_each_time, plan, selected};
 pub use selection::Selecting;
-pub use stale::{forbids_stale, stale_on_failure};
+pub use stale::{forbids_stale, stale_on_failure, stale_on_status};
 pub use storable::post_stores;
 pub use stored::{Candidate, Completeness, Expires, ResponseFacts, StoredHead};
 pub use targeted::Effective;
-pub use validation::{ask_for_the_whole, conditional, has_validator, variant_by_etag, verdict};
+pub use validation::{ask_for_the_whole, conditional, has_validator, outdates, variant_by_etag, verdict};
 
 /// The figures that policy needs: set by configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -173,7 +173,7 @@ pub enum Plan {
         index: usize,
         /// Its freshness, for Age and `ttl`.
         freshness: Freshness,
-        /// `MaxStale` or `Override`, where that is what allowed it.
+        /// `MaxStale`, `StaleWhileRevalidate` or `Override`, where that is what allowed it.
         reason: Option<Reason>,
     },
     /// Answer from the stale stored response, and validate it in the background. RFC 5861 section 3.
@@ -184,7 +184,7 @@ pub enum Plan {
         freshness: Freshness,
     },
     /// Validate the stored response at the origin: [`conditional`] on the outgoing fields, then [`verdict`]
-    /// with [`Asked::Validation`]. Without a validator this is an unconditional GET, and the stored response
+    /// with [`Asked::Validation`]. A HEAD goes on as it is, and [`head_effect`] does the rest. Without a validator this is an unconditional GET, and the stored response
     /// is still the fallback of [`stale_on_failure`].
     Revalidate {
         /// Which candidate.
@@ -202,8 +202,8 @@ pub enum Plan {
         index: usize,
         /// Range to send.
         range: HeaderValue,
-        /// If-Range to send, when the stored response has a strong entity tag.
-        if_range: Option<HeaderValue>,
+        /// If-Range to send: the strong entity tag of the stored response.
+        if_range: HeaderValue,
     },
     /// 504: the request says only-if-cached.
     Unsatisfiable {
@@ -252,9 +252,9 @@ pub enum Verdict {
     /// come whole (exactly [`StoredHead::expected_length`] bytes, else drop it), [`combine`] it with a stored
     /// partial response if that gives something, else store it by itself.
     Store(Box<StoredHead>),
-    /// A 206 for [`Plan::Complete`]: fill it under this head, then [`combine`] it with the stored response
-    /// that was asked for (which will succeed), store that, and answer the client from it.
-    Combine(Box<StoredHead>),
+    /// A 206 for [`Plan::Complete`]: with the stored response that was asked for it is the whole. To be filled as
+    /// such, each piece in its order, and answered from meanwhile.
+    Combine(Combined),
     /// 304 for our validator: this head replaces the stored one, over the same body; then answer the
     /// client's own conditions and range from it ([`answer`]).
     /// Where its `selecting` differs from the stored one's, both stay, as two variants.

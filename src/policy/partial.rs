@@ -161,12 +161,7 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
         return None;
     }
     let (ranges, pieces) = merge(old_ranges, new_ranges)?;
-    let is_complete = matches!((ranges.as_slice(), length), ([only], Some(length)) if *only == (0..length));
-    let completeness = if is_complete {
-        Completeness::Complete
-    } else {
-        Completeness::Partial { ranges, complete_length: length }
-    };
+    let completeness = Completeness::Partial { ranges, complete_length: length };
     // "all stored header fields are updated ... with the new response's, except Content-Range".
     let fields = freshen::replaced(&existing.fields, &new.fields.to_map(0), |_| true);
     let received = Received {
@@ -176,7 +171,16 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
         response_time: new.response_time,
     };
     let head = StoredHead { completeness, ..new.with_fields(fields, &received, terms) };
-    Some(Combined { head: Box::new(head), pieces })
+    Some(Combined { head: Box::new(completed(&head).unwrap_or(head)), pieces })
+}
+
+/// A partial response that has all of the representation, as the complete one that it is. `None` for any other.
+pub fn completed(head: &StoredHead) -> Option<StoredHead> {
+    let Completeness::Partial { ranges, complete_length: Some(length) } = &head.completeness else {
+        return None;
+    };
+    let [only] = ranges.as_slice() else { return None };
+    (*only == (0..*length)).then(|| StoredHead { completeness: Completeness::Complete, ..head.clone() })
 }
 
 /// The union of two sorted sets of ranges, and where its bytes are: the new body's wherever it has them.
@@ -323,6 +327,16 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_is_all_of_it_is_a_complete_response() {
+        let whole = completed(&part("bytes 0-9/10", "\"a\"")).unwrap();
+        assert!(whole.is_complete() && whole.status == 200);
+        for range in ["bytes 0-8/10", "bytes 1-9/10", "bytes 0-9/*"] {
+            assert_eq!(completed(&part(range, "\"a\"")), None, "{range}");
+        }
+        assert_eq!(completed(&whole), None);
+    }
+
+    #[test]
     fn the_rest_is_asked_for_where_that_is_one_range() {
         check(&part("bytes 0-4/10", "\"a\""), &[], "complete bytes=5-");
         check(&part("bytes 0-4/*", "\"a\""), &[], "complete bytes=5-");
@@ -331,7 +345,8 @@ mod tests {
         check(&part("bytes 0-4/10", "\"a\""), &[("cache-control", "no-cache")], "fetch range-missing");
         check(&part("bytes 0-4/10", "\"a\""), &[("if-none-match", "\"b\"")], "fetch range-missing");
         let no_validator = World::default().stored(RANGE, 206, &[FRESH, ("content-range", "bytes 0-4/10")]);
-        check(&no_validator, &[], "complete bytes=5-");
+        check(&no_validator, &[], "fetch range-missing");
+        check(&part("bytes 0-4/10", "W/\"a\""), &[], "fetch range-missing");
         let world = World::default();
         let late = world.plan(&[], &[part("bytes 0-4/10", "\"a\"")], 9999);
         assert_eq!(word(&late), "fetch range-missing");
@@ -340,7 +355,7 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(if_range.unwrap(), "\"a\"");
+        assert_eq!(if_range, "\"a\"");
         assert_eq!(rest(&[0..2, 6..10], Some(10)).unwrap(), "bytes=2-5");
         assert_eq!(rest(&[0..2, 6..9], Some(10)), None);
         assert_eq!(rest(std::slice::from_ref(&(0..10)), Some(10)), None);

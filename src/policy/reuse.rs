@@ -4,7 +4,9 @@ use http::HeaderValue;
 
 use super::freshness::needs_validation;
 use super::request::MethodKind;
-use super::{Candidate, Completeness, Freshness, LifetimeSource, Plan, Reason, RequestFacts, Terms};
+use super::{
+    Candidate, Completeness, Freshness, LifetimeSource, Plan, Reason, RequestFacts, StoredHead, Terms,
+};
 use super::{freshness, partial, precondition, stale};
 use crate::field::status::Forward;
 
@@ -17,7 +19,17 @@ pub fn plan<C: Candidate>(facts: &RequestFacts<'_>, candidates: &[C], terms: &Te
             Plan::Bypass { forward, reason }
         };
     }
-    match selected(facts, candidates, terms) {
+    let selected = selected(facts, candidates, terms);
+    if facts.cache_control.no_store {
+        // Whatever is stored is left alone; only what is told depends on it.
+        let chosen = selected.and_then(|index| candidates.get(index));
+        return if facts.cache_control.only_if_cached {
+            Plan::Unsatisfiable { reason: Reason::OnlyIfCached }
+        } else {
+            Plan::Bypass { forward: untouched(chosen, candidates, terms), reason: Reason::RequestNoStore }
+        };
+    }
+    match selected {
         Some(index) => candidates.get(index).map_or(miss(facts, Forward::UriMiss, None, None), |candidate| {
             reuse(facts, candidate, index, terms)
         }),
@@ -39,11 +51,26 @@ fn bypass(facts: &RequestFacts<'_>, terms: &Terms<'_>) -> Option<(Forward, Reaso
         Some((Forward::Bypass, Reason::RequestContent))
     } else if terms.rule.and_then(|rule| rule.cache) == Some(false) {
         Some((Forward::Bypass, Reason::Rule))
-    } else if facts.cache_control.no_store {
-        Some((Forward::Request, Reason::RequestNoStore))
     } else {
         None
     }
+}
+
+/// What would have become of a request that says no-store, had it not. RFC 9211 section 2.2.
+fn untouched<C: Candidate>(chosen: Option<&C>, candidates: &[C], terms: &Terms<'_>) -> Forward {
+    let Some(candidate) = chosen else {
+        return if candidates.is_empty() { Forward::UriMiss } else { Forward::VaryMiss };
+    };
+    let head = candidate.head();
+    let usable =
+        freshness(head, terms).fresh() && !candidate.marked_stale() && !needs_validation(head, terms);
+    if usable { Forward::Request } else { Forward::Stale }
+}
+
+/// Whether every request has to ask the origin, whatever is stored: then nobody who asks for the same needs to wait
+/// for what comes.
+pub fn asks_each_time(head: &StoredHead, terms: &Terms<'_>) -> bool {
+    needs_validation(head, terms) || freshness(head, terms).lifetime <= 0
 }
 
 fn miss(
@@ -66,9 +93,11 @@ pub fn selected<C: Candidate>(
     candidates: &[C],
     terms: &Terms<'_>,
 ) -> Option<usize> {
+    // From the oldest stored to the newest: of equals the last one is taken.
     candidates
         .iter()
         .enumerate()
+        .rev()
         .filter(|(_, candidate)| {
             let head = candidate.head();
             head.selecting.matches(&head.fields, facts.headers, terms.options)
@@ -124,16 +153,17 @@ fn reuse<C: Candidate>(facts: &RequestFacts<'_>, candidate: &C, index: usize, te
         Some(verdict) => verdict,
     };
     let (forward, reason) = verdict;
+    let while_revalidate =
+        reason == Reason::Expired && stale::while_revalidate_allows(facts, head, &freshness, terms);
     if facts.cache_control.only_if_cached {
-        return Plan::Unsatisfiable { reason };
+        return if while_revalidate {
+            Plan::Serve { index, freshness, reason: Some(Reason::StaleWhileRevalidate) }
+        } else {
+            Plan::Unsatisfiable { reason }
+        };
     }
-    if reason == Reason::Expired && stale::while_revalidate_allows(facts, head, &freshness, terms) {
+    if while_revalidate {
         return Plan::ServeAndRefresh { index, freshness };
-    }
-    if facts.kind == MethodKind::Head {
-        // "A response to the HEAD method ... can be used to update or invalidate a stored response": the
-        // request goes on as it is, and `head_effect` does the rest.
-        return Plan::Fetch { forward, reason: Some(reason), store: false, etags: None };
     }
     Plan::Revalidate { index, forward, reason }
 }
@@ -141,7 +171,7 @@ fn reuse<C: Candidate>(facts: &RequestFacts<'_>, candidate: &C, index: usize, te
 /// Why the response may not be used as it is, if so.
 fn unusable(
     facts: &RequestFacts<'_>,
-    head: &super::StoredHead,
+    head: &StoredHead,
     marked_stale: bool,
     freshness: &Freshness,
     terms: &Terms<'_>,
@@ -176,7 +206,7 @@ fn unusable(
 }
 
 /// A partial response is stored that does not hold what is asked for.
-fn missing(facts: &RequestFacts<'_>, head: &super::StoredHead, index: usize, usable: bool) -> Plan {
+fn missing(facts: &RequestFacts<'_>, head: &StoredHead, index: usize, usable: bool) -> Plan {
     let plain = miss(facts, Forward::Partial, Some(Reason::RangeMissing), None);
     let wants_all = facts.kind == MethodKind::Get && facts.range.is_none() && !facts.has_conditions();
     let validates = facts.cache_control.no_cache
@@ -188,7 +218,12 @@ fn missing(facts: &RequestFacts<'_>, head: &super::StoredHead, index: usize, usa
     }
     let Completeness::Partial { ranges, complete_length } = &head.completeness else { return plain };
     match partial::rest(ranges, *complete_length) {
-        Some(range) => Plan::Complete { index, range, if_range: precondition::if_range_for(head) },
+        // "A cache MUST NOT combine" parts that share no strong validator: then the rest is of no use.
+        Some(range) => precondition::if_range_for(head).map_or(plain, |if_range| Plan::Complete {
+            index,
+            range,
+            if_range,
+        }),
         None => plain,
     }
 }
@@ -301,7 +336,8 @@ mod tests {
         assert_eq!(word(&world.plan(&only, &[], 0)), "unsatisfiable only-if-cached");
         assert_eq!(word(&world.plan_method(&Method::HEAD, &only, &[], 0)), "unsatisfiable only-if-cached");
         let swr = [world.stored(&[], 200, &[("cache-control", "max-age=1, stale-while-revalidate=9")])];
-        assert_eq!(word(&world.plan(&only, &swr, 2)), "unsatisfiable expired");
+        assert_eq!(word(&world.plan(&only, &swr, 2)), "serve stale-while-revalidate");
+        assert_eq!(word(&world.plan(&only, &swr, 10)), "unsatisfiable expired");
     }
 
     #[test]
@@ -331,6 +367,12 @@ mod tests {
         assert_eq!(forward(&world.plan(&[], &[], 9)), Forward::UriMiss);
         assert_eq!(forward(&world.plan_method(&Method::POST, &[], &long, 1)), Forward::Method);
         assert_eq!(forward(&world.plan(&[("upgrade", "x")], &long, 1)), Forward::Bypass);
+        let no_store = [("cache-control", "no-store")];
+        assert_eq!(forward(&world.plan(&no_store, &[], 1)), Forward::UriMiss);
+        assert_eq!(forward(&world.plan(&no_store, &long, 1)), Forward::Request);
+        assert_eq!(forward(&world.plan(&no_store, &short, 9)), Forward::Stale);
+        let other = [world.stored(&[("a", "1")], 200, &[("vary", "a"), LONG[0]])];
+        assert_eq!(forward(&world.plan(&no_store, &other, 1)), Forward::VaryMiss);
     }
 
     #[test]
@@ -356,11 +398,10 @@ mod tests {
         let world = World::default();
         let (long, short) = ([world.stored(&[], 200, LONG)], [world.stored(&[], 200, SHORT)]);
         assert_eq!(word(&world.plan_method(&Method::HEAD, &[], &long, 1)), "serve");
-        for (stored, expected) in [(&short[..], "fetch expired"), (&[], "fetch")] {
-            let found = world.plan_method(&Method::HEAD, &[], stored, 3);
-            assert_eq!(word(&found), expected);
-            assert!(matches!(found, Plan::Fetch { store: false, .. }));
-        }
+        // What is stored is still there to answer where the origin fails.
+        assert_eq!(word(&world.plan_method(&Method::HEAD, &[], &short, 3)), "revalidate expired");
+        let found = world.plan_method(&Method::HEAD, &[], &[], 3);
+        assert!(matches!(found, Plan::Fetch { store: false, .. }), "{found:?}");
     }
 
     #[test]

@@ -271,5 +271,11 @@ mod tests {
             let index = crate::policy::selected(&facts, &candidates, &world.terms(0)).unwrap();
             assert_eq!(candidates[index], newer);
         }
+        // Of the same second, the one that was stored last, which comes first.
+        let (one, two) =
+            (newer.clone(), world.stored(&[("a", "1")], 200, &[("date", "@-5"), FRESH, ("x", "2")]));
+        let facts_headers = headers(&[("a", "1")]);
+        let facts = crate::policy::RequestFacts::of(&http::Method::GET, &facts_headers, false);
+        assert_eq!(crate::policy::selected(&facts, &[two, one], &world.terms(0)), Some(0));
     }
 }

@@ -59,7 +59,7 @@ pub fn stale_on_failure(facts: &RequestFacts<'_>, stored: &StoredHead, terms: &T
 
 /// May `stored` answer in place of this response to its validation? Only for 500, 502, 503 and 504, and only
 /// by a directive or the rule's word: "the origin's own 5xx where it answered".
-pub(crate) fn stale_on_status(
+pub fn stale_on_status(
     facts: &RequestFacts<'_>,
     stored: &StoredHead,
     status: StatusCode,

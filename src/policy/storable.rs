@@ -240,6 +240,9 @@ mod tests {
             check(&[], 200, &[("cache-control", value), ("expires", "@10000"), ("date", "@0")], Some(reason));
         }
         check(&[], 200, &[FRESH, ("cache-control", "no-store")], Some(Reason::NoStore));
+        let unclosed = [("cache-control", "max-age=3600, ext=\"abc, no-store")];
+        check(&[], 200, &unclosed, Some(Reason::NoStore));
+        check(&[], 200, &[("cache-control", "max-age=3600, ext=\"abc, no-store\"")], None);
     }
 
     #[test]

@@ -135,6 +135,27 @@ fn names(stored: &StoredHead, reply: &HeaderMap) -> bool {
     }
 }
 
+/// Whether an answer to the validation of a stored response, not stored itself for this reason, says that the stored
+/// one is no longer what the origin has: "A full response ... indicates that none of the stored responses
+/// nominated in the conditional request are suitable." Not where only this requester is told something else, nor
+/// where the origin fails. RFC 9111 section 4.3.3.
+pub fn outdates(status: StatusCode, reason: Reason) -> bool {
+    let full = status.is_success() && status != StatusCode::PARTIAL_CONTENT
+        || status.is_redirection() && status != StatusCode::NOT_MODIFIED
+        || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+    let for_all = matches!(
+        reason,
+        Reason::NoStore
+            | Reason::Private
+            | Reason::NoCache
+            | Reason::NoFreshness
+            | Reason::Status
+            | Reason::MustUnderstand
+            | Reason::VaryStar
+    );
+    full && for_all
+}
+
 fn part(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Verdict {
     let sent_range = match asked {
         Asked::Plain => facts.range.is_some(),
@@ -148,11 +169,9 @@ fn part(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &T
     }
     let judged = storable::head_to_store(facts, reply, terms);
     match (asked, judged) {
-        (Asked::Rest(stored), Ok(head)) => {
-            let completes =
-                partial::combine(stored, &head, terms).is_some_and(|both| both.head.is_complete());
-            if completes { Verdict::Combine(head) } else { Verdict::Refetch }
-        }
+        (Asked::Rest(stored), Ok(head)) => partial::combine(stored, &head, terms)
+            .filter(|both| both.head.is_complete())
+            .map_or(Verdict::Refetch, Verdict::Combine),
         (Asked::Rest(_), Err(_)) => Verdict::Refetch,
         (_, Ok(head)) => Verdict::Store(head),
         (_, Err(reason)) => Verdict::PassThrough(reason),
@@ -293,6 +312,32 @@ mod tests {
             head.selecting, variants[1].selecting,
             "it answers the new request, as a variant of its own"
         );
+    }
+
+    #[test]
+    fn a_full_answer_that_is_not_stored_outdates_what_was_validated() {
+        for (status, reason, expected) in [
+            (200, Reason::NoStore, true),
+            (200, Reason::Private, true),
+            (200, Reason::NoFreshness, true),
+            (302, Reason::Status, true),
+            (404, Reason::NoFreshness, true),
+            (410, Reason::NoStore, true),
+            // Its requester alone is told something else.
+            (200, Reason::Authorization, false),
+            (200, Reason::SetCookie, false),
+            (401, Reason::Status, false),
+            (403, Reason::NoStore, false),
+            (429, Reason::Status, false),
+            // No full answer, or a failure.
+            (206, Reason::NoStore, false),
+            (304, Reason::NotModified, false),
+            (500, Reason::NoStore, false),
+            (503, Reason::Status, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(outdates(status, reason), expected, "{status} {reason:?}");
+        }
     }
 
     #[test]

@@ -299,7 +299,9 @@ fn request_no_store_leaves_nothing_behind() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
     let proxy = Proxy::open();
-    proxy.get_with(&origin.url("/x"), &["Cache-Control: no-store"]);
+    let first = proxy.get_with(&origin.url("/x"), &["Cache-Control: no-store"]);
+    first.assert_forwarded("uri-miss");
+    assert_eq!(first.cache().value("detail").as_deref(), Some("request-no-store"));
     proxy.get(&origin.url("/x")).assert_forwarded("uri-miss");
 }
 
@@ -366,6 +368,18 @@ fn head_is_answered_from_a_stored_get() {
     let response = proxy.request("HEAD", &origin.url("/x"), &[], "");
     response.assert_hit().assert_body("");
     assert_eq!(response.field("content-length").as_deref(), Some("4"));
+    assert_eq!(origin.hits("/x"), 1);
+}
+
+#[test]
+fn a_stored_204_has_no_length() {
+    let origin = Origin::start();
+    origin.on("/x", |x| x.write("HTTP/1.1 204 No Content\r\nCache-Control: max-age=60\r\n\r\n"));
+    let proxy = Proxy::open();
+    for method in ["GET", "GET", "HEAD"] {
+        let response = proxy.request(method, &origin.url("/x"), &[], "");
+        assert_eq!((response.status, response.field("content-length")), (204, None), "{method}");
+    }
     assert_eq!(origin.hits("/x"), 1);
 }
 

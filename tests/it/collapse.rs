@@ -334,27 +334,146 @@ fn a_follower_waits_for_a_head_no_longer_than_the_limit() {
 
 #[test]
 fn requests_that_insist_on_the_origin_never_queue() {
+    for insisting in [
+        &["Cache-Control: no-cache"][..],
+        &["Cache-Control: max-age=0"],
+        &["Pragma: no-cache"],
+        &["Authorization: Basic YQ==", "Cache-Control: no-cache"],
+    ] {
+        let origin = Origin::start();
+        let gate = Gate::new();
+        let held = gate.clone();
+        origin.on("/x", move |x| {
+            if x.number > 1 {
+                held.pass();
+            }
+            x.reply("200 OK", &["Cache-Control: max-age=60"], "x");
+        });
+        let proxy = Proxy::with("cache.collapse_wait = '60s'");
+        let url = origin.url("/x");
+        proxy.get(&url);
+        let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+        for client in &mut clients {
+            client.begin("GET", &url, insisting, "");
+        }
+        origin.wait("/x", 5);
+        gate.open();
+        for client in &mut clients {
+            client.response("GET").assert_status(200);
+        }
+    }
+}
+
+#[test]
+fn responses_that_must_be_validated_each_time_make_nobody_wait() {
+    for directives in ["Cache-Control: no-cache", "Cache-Control: max-age=0"] {
+        let origin = Origin::start();
+        let gate = Gate::new();
+        let held = gate.clone();
+        origin.on("/x", move |x| {
+            if x.number > 2 {
+                held.pass();
+            }
+            let validates = x.request.field("if-none-match").is_some();
+            x.reply(if validates { "304 Not Modified" } else { "200 OK" }, &[directives, "ETag: \"v\""], "x");
+        });
+        let proxy = Proxy::with("cache.collapse_wait = '60s'");
+        let url = origin.url("/x");
+        // Known as such from the first response, and still after it was validated.
+        for _ in 0..2 {
+            proxy.get(&url).assert_body("x");
+        }
+        let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
+        for client in &mut clients {
+            client.begin("GET", &url, &[], "");
+        }
+        origin.wait("/x", 6);
+        gate.open();
+        for client in &mut clients {
+            client.response("GET").assert_status(200).assert_body("x");
+        }
+    }
+}
+
+#[test]
+fn a_follower_whose_leader_brought_what_must_be_validated_validates_that() {
     let origin = Origin::start();
     let gate = Gate::new();
     let held = gate.clone();
     origin.on("/x", move |x| {
-        if x.number > 1 {
-            held.pass();
-        }
-        x.reply("200 OK", &["Cache-Control: max-age=60"], "x");
+        held.pass();
+        let validates = x.request.field("if-none-match").is_some();
+        x.reply(
+            if validates { "304 Not Modified" } else { "200 OK" },
+            &["Cache-Control: no-cache", "ETag: \"v\""],
+            "",
+        );
     });
     let proxy = Proxy::with("cache.collapse_wait = '60s'");
     let url = origin.url("/x");
-    proxy.get(&url);
-    let mut clients: Vec<_> = (0..4).map(|_| proxy.client()).collect();
-    for client in &mut clients {
-        client.begin("GET", &url, &["Authorization: Basic YQ==", "Cache-Control: no-cache"], "");
-    }
-    origin.wait("/x", 5);
+    let mut clients = [proxy.client(), proxy.client()];
+    clients[0].begin("GET", &url, &[], "");
+    origin.wait("/x", 1);
+    clients[1].begin("GET", &url, &[], "");
+    eventually("a follower", || (proxy.metric("larder_connections", &[]) > 1.5).then_some(()));
     gate.open();
     for client in &mut clients {
         client.response("GET").assert_status(200);
     }
+    assert_eq!(origin.last("/x").field("if-none-match").as_deref(), Some("\"v\""));
+}
+
+#[test]
+fn a_follower_gets_the_stale_answer_that_its_leader_refused() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        if x.number == 1 {
+            return x.reply("200 OK", &["Cache-Control: max-age=50", "Age: 100", "ETag: \"v\""], "stored");
+        }
+        held.pass();
+        x.close();
+    });
+    let proxy = Proxy::with("cache.collapse_wait = '60s'");
+    let url = origin.url("/x");
+    proxy.get(&url);
+    let mut leader = proxy.client();
+    leader.begin("GET", &url, &["Cache-Control: no-cache"], "");
+    origin.wait("/x", 2);
+    let mut follower = proxy.client();
+    follower.begin("GET", &url, &[], "");
+    eventually("both", || (proxy.metric("larder_connections", &[]) > 1.5).then_some(()));
+    gate.open();
+    leader.response("GET").assert_status(502);
+    let stale = follower.response("GET");
+    stale.assert_status(200).assert_body("stored");
+    assert_eq!(stale.cache().value("detail").as_deref(), Some("stale-if-error"));
+}
+
+#[test]
+fn nobody_joins_a_refresh_in_the_name_of_one_client() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        if x.number == 2 {
+            held.pass();
+        }
+        let fields = ["Cache-Control: public, max-age=50, stale-while-revalidate=500", "Age: 100"];
+        x.reply("200 OK", &fields, if x.number == 2 { "hers" } else { "all" });
+    });
+    let proxy = Proxy::with("cache.collapse_wait = '60s'");
+    let url = origin.url("/x");
+    proxy.get(&url);
+    proxy.get_with(&url, &["Cookie: user=alice"]).assert_hit();
+    origin.wait("/x", 2);
+    // Another one of hers starts no second refresh.
+    proxy.get_with(&url, &["Cookie: user=alice"]).assert_hit();
+    let other = proxy.get_with(&url, &["Cache-Control: max-age=1"]);
+    other.assert_status(200).assert_body("all");
+    assert_eq!(origin.hits("/x"), 3);
+    gate.open();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A client's conditions and ranges, answered from the store. RFC 9110 sections 13 and 14, RFC 9111 section 3.3.
 
-use crate::support::{Origin, Proxy, Response, date, pattern};
+use crate::support::{Gate, Origin, Proxy, Response, date, eventually, pattern};
 
 const LENGTH: usize = 1_000;
 
@@ -234,6 +234,143 @@ fn a_partial_response_answers_the_ranges_that_it_holds() {
     proxy.get(&url).assert_status(200).assert_body(whole);
 }
 
+/// The rest of `/x` comes half by half when the gate opens.
+fn rest_held_midway(origin: &Origin) -> Gate {
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        let whole = pattern(LENGTH);
+        let fields = "Cache-Control: max-age=60\r\nETag: \"v\"\r\nContent-Length: 500";
+        if x.request.field("range").as_deref() == Some("bytes=0-499") {
+            x.write(format!(
+                "HTTP/1.1 206 Partial Content\r\n{fields}\r\nContent-Range: bytes 0-499/1000\r\n\r\n"
+            ));
+            x.write(&whole[..500]);
+        } else {
+            x.write(format!(
+                "HTTP/1.1 206 Partial Content\r\n{fields}\r\nContent-Range: bytes 500-999/1000\r\n\r\n"
+            ));
+            x.write(&whole[500..750]);
+            held.pass();
+            x.write(&whole[750..]);
+        }
+    });
+    gate
+}
+
+#[test]
+fn what_is_completed_is_read_while_the_rest_comes_and_others_join() {
+    let origin = Origin::start();
+    let gate = rest_held_midway(&origin);
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    let whole = pattern(LENGTH);
+    proxy.get_with(&url, &["Range: bytes=0-499"]).assert_status(206);
+    let mut readers: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+    let heads: Vec<_> = readers
+        .iter_mut()
+        .map(|client| {
+            client.begin("GET", &url, &[], "");
+            let head = client.head("GET");
+            assert_eq!(client.wire.exactly(750).unwrap(), whole[..750]);
+            head
+        })
+        .collect();
+    heads[0].assert_status(200).assert_forwarded("partial");
+    assert!(heads[1..].iter().all(|head| head.cache().has("collapsed")), "{}", heads[1]);
+    let asked = origin.last("/x");
+    assert_eq!(
+        (asked.field("range").as_deref(), asked.field("if-range").as_deref()),
+        (Some("bytes=500-"), Some("\"v\""))
+    );
+    gate.open();
+    for client in &mut readers {
+        assert_eq!(client.wire.exactly(250).unwrap(), whole[750..]);
+    }
+    proxy.get(&url).assert_hit().assert_body(&whole);
+    assert_eq!(origin.hits("/x"), 2);
+}
+
+#[test]
+fn a_completion_that_nobody_reads_ends_as_any_fill() {
+    let origin = Origin::start();
+    let gate = rest_held_midway(&origin);
+    let proxy = Proxy::with("cache = { finish_bytes = '0B', finish_time = '0s' }");
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Range: bytes=0-499"]).assert_status(206);
+    let mut client = proxy.client();
+    client.begin("GET", &url, &[], "");
+    client.head("GET").assert_status(200);
+    client.wire.reset();
+    eventually("the abandoned fill", || {
+        let count = proxy.metric("larder_store_refusals_total", &["reason=\"abandoned\""]);
+        (count > 0.5).then_some(())
+    });
+    gate.open();
+    // The part is still there.
+    proxy.get_with(&url, &["Range: bytes=100-199"]).assert_hit();
+}
+
+#[test]
+fn parts_without_a_strong_validator_are_not_completed() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        let fields = ["Cache-Control: max-age=60", "ETag: W/\"v\"", "Content-Range: bytes 0-4/10"];
+        if x.request.field("range").is_some() {
+            x.reply("206 Partial Content", &fields, "01234")
+        } else {
+            x.reply("200 OK", &fields[..2], "0123456789")
+        }
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Range: bytes=0-4"]).assert_status(206);
+    proxy.get(&url).assert_status(200).assert_body("0123456789");
+    assert_eq!(origin.last("/x").field("range"), None);
+    assert_eq!(origin.hits("/x"), 2);
+}
+
+#[test]
+fn a_part_that_is_the_whole_answers_for_it() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        let fields = ["Cache-Control: max-age=60", "Content-Range: bytes 0-9/10"];
+        x.reply("206 Partial Content", &fields, "0123456789");
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get_with(&url, &["Range: bytes=0-"]).assert_status(206);
+    let whole = proxy.get(&url);
+    whole.assert_hit().assert_status(200).assert_body("0123456789");
+    assert_eq!(whole.field("content-range"), None);
+    assert_eq!(origin.hits("/x"), 1);
+}
+
+#[test]
+fn a_range_of_a_body_whose_length_nobody_knows_yet_goes_alone() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        if x.request.field("range").is_some() {
+            return x.reply("416 Range Not Satisfiable", &["Content-Range: bytes */20"], "");
+        }
+        x.write("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n");
+        held.pass();
+        x.write("a\r\n0123456789\r\n0\r\n\r\n");
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    let mut client = proxy.client();
+    client.begin("GET", &url, &[], "");
+    let whole = client.head("GET");
+    proxy.get_with(&url, &["Range: bytes=100-200"]).assert_status(416);
+    gate.open();
+    client.finish(whole).assert_body("01234567890123456789");
+    let range = proxy.get_with(&url, &["Range: bytes=15-100000"]);
+    range.assert_hit().assert_status(206).assert_body("56789");
+}
+
 #[test]
 fn partial_responses_are_combined_on_a_strong_validator() {
     let origin = ranged();
@@ -334,7 +471,7 @@ fn a_partial_response_that_breaks_off_is_not_stored() {
 }
 
 #[test]
-fn a_rest_that_is_not_as_long_as_it_says_completes_nothing() {
+fn a_rest_that_is_not_as_long_as_it_says_breaks_off_once_and_completes_nothing() {
     let origin = Origin::start();
     origin.on("/x", |x| {
         let (whole, fields) = (pattern(LENGTH), ["Cache-Control: max-age=60", "ETag: \"v\""]);
@@ -354,7 +491,9 @@ fn a_rest_that_is_not_as_long_as_it_says_completes_nothing() {
     let proxy = Proxy::open();
     let url = origin.url("/x");
     proxy.get_with(&url, &["Range: bytes=0-499"]);
-    proxy.get(&url).assert_status(200).assert_body(pattern(LENGTH));
+    let broken = proxy.get(&url);
+    assert!(broken.broken.is_some() && broken.body.len() < LENGTH, "{broken}");
+    proxy.get(&url).assert_forwarded("uri-miss").assert_body(pattern(LENGTH));
     proxy.get(&url).assert_hit().assert_body(pattern(LENGTH));
     assert_eq!(origin.hits("/x"), 3);
 }

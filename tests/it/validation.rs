@@ -223,7 +223,10 @@ fn failing(proxy: &Proxy, directives: &str, age: &str, failure: &'static str) ->
     let url = origin.url("/x");
     proxy.get(&url).assert_body("stored");
     broken.store(true, Ordering::SeqCst);
-    proxy.get(&url)
+    let head = proxy.request("HEAD", &url, &[], "");
+    let response = proxy.get(&url);
+    assert_eq!(head.status, response.status, "HEAD has the same rules: {head}");
+    response
 }
 
 #[test]
@@ -272,6 +275,119 @@ fn must_revalidate_is_never_served_stale() {
         failing(&proxy, &directives, "100", "close").assert_status(504);
         failing(&proxy, &directives, "100", "503 Busy").assert_status(503).assert_body("failure");
     }
+}
+
+#[test]
+fn a_replacement_that_may_not_be_stored_takes_the_old_response_along() {
+    let proxy = Proxy::open();
+    for (status, fields, body) in [
+        ("200 OK", &["Cache-Control: no-store"][..], "new"),
+        ("200 OK", &["Cache-Control: private"], "new"),
+        ("404 Not Found", &[], "gone"),
+        ("302 Found", &["Location: /y"], ""),
+    ] {
+        let origin = Origin::start();
+        origin.on("/x", move |x| {
+            if x.number == 2 {
+                x.reply(status, fields, body);
+            } else {
+                x.reply("200 OK", &["Cache-Control: max-age=60", "ETag: \"v\""], "old");
+            }
+        });
+        let url = origin.url("/x");
+        proxy.get(&url);
+        proxy.get_with(&url, &["Cache-Control: no-cache"]).assert_body(body);
+        proxy.get(&url).assert_forwarded("uri-miss");
+    }
+}
+
+#[test]
+fn a_failure_or_one_requesters_own_answer_leaves_the_old_response() {
+    let proxy = Proxy::open();
+    for (status, fields) in [
+        ("503 Busy", &["Cache-Control: no-store"][..]),
+        ("401 Unauthorized", &["Cache-Control: no-store"]),
+        ("200 OK", &["Cache-Control: max-age=60", "Set-Cookie: a=b"]),
+    ] {
+        let origin = Origin::start();
+        origin.on("/x", move |x| {
+            if x.number == 2 {
+                x.reply(status, fields, "other");
+            } else {
+                x.reply("200 OK", &["Cache-Control: max-age=60", "ETag: \"v\""], "old");
+            }
+        });
+        let url = origin.url("/x");
+        proxy.get(&url);
+        proxy.get_with(&url, &["Cache-Control: no-cache"]).assert_body("other");
+        proxy.get(&url).assert_hit().assert_body("old");
+    }
+}
+
+#[test]
+fn a_refresh_that_finds_the_resource_gone_removes_what_was_stored() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        if x.number == 1 {
+            let fields = ["Cache-Control: max-age=50, stale-while-revalidate=500", "Age: 100", "ETag: \"v\""];
+            x.reply("200 OK", &fields, "old");
+        } else {
+            x.reply("410 Gone", &[], "gone");
+        }
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get(&url).assert_body("old");
+    proxy.get(&url).assert_hit().assert_body("old");
+    eventually("the removal", || (proxy.get(&url).status == 410).then_some(()));
+}
+
+#[test]
+fn a_validation_that_a_purge_overtakes_is_not_told_as_stored() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        if x.number == 2 {
+            held.pass();
+        }
+        validated(x, &[]);
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get(&url);
+    let mut client = proxy.client();
+    client.begin("GET", &url, &[], "");
+    origin.wait("/x", 2);
+    assert!(proxy.run(&["purge", &url]).status.success());
+    gate.open();
+    let response = client.response("GET");
+    response.assert_status(200).assert_body("body");
+    assert!(!response.cache().has("stored"), "{response}");
+}
+
+#[test]
+fn the_cookies_of_a_head_response_reach_nobody_else() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        if x.request.method == "HEAD" {
+            x.reply(
+                "200 OK",
+                &["Cache-Control: max-age=600", "ETag: \"v\"", "Set-Cookie: user=alice"],
+                "body",
+            );
+        } else {
+            x.reply("200 OK", &["Cache-Control: public, max-age=600", "ETag: \"v\""], "body");
+        }
+    });
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    proxy.get(&url);
+    let own = proxy.request("HEAD", &url, &["Cache-Control: no-cache"], "");
+    assert_eq!(own.field("set-cookie").as_deref(), Some("user=alice"));
+    let other = proxy.get(&url);
+    other.assert_hit();
+    assert_eq!(other.field("set-cookie"), None);
 }
 
 #[test]
