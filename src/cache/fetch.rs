@@ -58,7 +58,7 @@ pub(crate) enum Asking {
     /// Whether one of these variants is the one: their entity tags.
     Variants(Candidates, HeaderValue),
     /// The rest of this partial stored response: Range and If-Range.
-    Rest(Arc<StoredResponse>, HeaderValue, HeaderValue),
+    Rest(Arc<StoredResponse>, HeaderValue, Option<HeaderValue>),
 }
 
 impl Asking {
@@ -79,7 +79,10 @@ impl Asking {
             }
             Self::Rest(_, range, if_range) => {
                 headers.insert(header::RANGE, range.clone());
-                headers.insert(header::IF_RANGE, if_range.clone());
+                headers.remove(header::IF_RANGE);
+                if let Some(if_range) = if_range {
+                    headers.insert(header::IF_RANGE, if_range.clone());
+                }
             }
         }
     }

@@ -202,8 +202,8 @@ pub enum Plan {
         index: usize,
         /// Range to send.
         range: HeaderValue,
-        /// If-Range to send: the strong entity tag of the stored response.
-        if_range: HeaderValue,
+        /// If-Range to send: the strong entity tag of the stored response, where it has one.
+        if_range: Option<HeaderValue>,
     },
     /// 504: the request says only-if-cached.
     Unsatisfiable {

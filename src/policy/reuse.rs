@@ -218,12 +218,12 @@ fn missing(facts: &RequestFacts<'_>, head: &StoredHead, index: usize, usable: bo
     }
     let Completeness::Partial { ranges, complete_length } = &head.completeness else { return plain };
     match partial::rest(ranges, *complete_length) {
-        // "A cache MUST NOT combine" parts that share no strong validator: then the rest is of no use.
-        Some(range) => precondition::if_range_for(head).map_or(plain, |if_range| Plan::Complete {
-            index,
-            range,
-            if_range,
-        }),
+        Some(range) => match precondition::if_range_for(head) {
+            // A tag that is weak says beforehand that the parts "MUST NOT" be combined. Where there is none, an
+            // origin may still have one to say with the rest.
+            None if super::validation::entity_tag(head).is_some() => plain,
+            if_range => Plan::Complete { index, range, if_range },
+        },
         None => plain,
     }
 }
