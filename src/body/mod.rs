@@ -97,7 +97,7 @@ impl From<hyper::Error> for Error {
 pub struct Options {
     /// `limits.buffer`: bytes buffered per direction for a body that is not stored. Default 64 KiB.
     pub window: usize,
-    /// `limits.buffers`: bytes buffered in all directions of all exchanges. Default an eighth of what the process
+    /// `limits.buffers`: bytes buffered in all directions of all exchanges. Default a quarter of what the process
     /// may use.
     pub buffers: u64,
     /// `cache.unknown_length_ahead`: for a body of unknown length, bytes buffered ahead of its readers.
@@ -111,7 +111,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             window: 64 << 10,
-            buffers: usable_memory() / 8,
+            buffers: usable_memory() / 4,
             unknown_length_ahead: 16 << 20,
             lagging_reader: 10_000,
         }

@@ -66,12 +66,12 @@ fn storing(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
 
 fn buffering(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
     let body = &draft.settings.body;
-    // An upload has one in each direction.
-    if body.buffers / 2 < body.window as u64 {
+    // An upload has four in each direction.
+    if body.buffers / 8 < body.window as u64 {
         contradictions.push(Contradiction {
             keys: &["limits.buffers", "limits.buffer"],
             found: format!("{}, and limits.buffer is {}", bytes(body.buffers), bytes(body.window as u64)),
-            expected: "at least twice limits.buffer",
+            expected: "at least eight times limits.buffer",
         });
     }
 }

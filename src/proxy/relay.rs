@@ -117,7 +117,7 @@ pub(crate) async fn relay(
             }
             Far::Stream(far) => {
                 // Each direction has its piece for as long as it runs.
-                let _buffered = way.buffers.wait(2).await;
+                let _buffered = way.buffers.wait(2 * PIECE as u64).await;
                 let (client_read, mut client_write) = client.into_split();
                 let (far_read, mut far_write) = tokio::io::split(far);
                 far_write.write_all(&early_up).await?;
@@ -207,7 +207,7 @@ async fn pour(from: &TcpStream, to: &TcpStream, way: &Way<'_>, count: &AtomicU64
     loop {
         from.readable().await?;
         // A pipe that holds bytes is a buffer; one that waits for them is none.
-        let _buffered = way.buffers.wait(1).await;
+        let _buffered = way.buffers.wait(PIECE as u64).await;
         // The pipe is empty here, so "would block" can only mean that the socket has nothing.
         let splice_in = || Ok(splice(from, None, &writer, None, PIECE, flags)?);
         let mut held = match from.try_io(Interest::READABLE, splice_in) {
@@ -231,7 +231,7 @@ async fn pour(from: &TcpStream, to: &TcpStream, way: &Way<'_>, count: &AtomicU64
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(not(target_os = "linux"))]
 async fn pour(from: &TcpStream, mut to: &TcpStream, way: &Way<'_>, count: &AtomicU64) -> io::Result<()> {
-    let _buffered = way.buffers.wait(1).await;
+    let _buffered = way.buffers.wait(PIECE as u64).await;
     let mut piece = vec![0; PIECE];
     loop {
         from.readable().await?;

@@ -121,13 +121,14 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
 async fn buffer(
     options: &Options,
     buffers: &Buffers,
-    directions: u32,
+    directions: u64,
 ) -> Result<Option<Buffered>, UpstreamError> {
-    if let Some(buffered) = buffers.take(directions) {
+    let bytes = buffers.of_directions(directions);
+    if let Some(buffered) = buffers.take(bytes) {
         return Ok(Some(buffered));
     }
     let limit = options.connect_timeout;
-    timeout(limit, buffers.wait(directions)).await.map_err(|_| {
+    timeout(limit, buffers.wait(bytes)).await.map_err(|_| {
         let total = buffers.total();
         let what = format!("all buffers ({total} bytes, limits.buffers) were in use for {limit:?}");
         UpstreamError::new(ProxyError::ConnectionLimitReached, what)

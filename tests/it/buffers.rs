@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const WINDOW: f64 = 65536.0;
+/// What one direction of an exchange takes: four windows of 64 KiB.
+const DIRECTION: f64 = 262_144.0;
 
 /// An origin whose `/held` begins a response and ends it when the gate opens.
 fn origin() -> (Origin, Gate) {
@@ -42,11 +43,11 @@ fn used(proxy: &Proxy, expected: f64) {
 #[test]
 fn a_request_that_finds_no_buffer_waits_for_one_and_a_hit_needs_none() {
     let (origin, gate) = origin();
-    let proxy = Proxy::with("limits.buffers = '128KiB'\nupstream.connect_timeout = '10min'");
+    let proxy = Proxy::with("limits.buffers = '512KiB'\nupstream.connect_timeout = '10min'");
     proxy.get(&origin.url("/stored")).assert_body("stored");
     let held = [holder(&proxy, &origin), holder(&proxy, &origin)];
-    used(&proxy, 2.0 * WINDOW);
-    assert!((proxy.metric("larder_buffer_capacity_bytes", &[]) - 2.0 * WINDOW).abs() < 0.5);
+    used(&proxy, 2.0 * DIRECTION);
+    assert!((proxy.metric("larder_buffer_capacity_bytes", &[]) - 2.0 * DIRECTION).abs() < 0.5);
     let mut third = proxy.client();
     third.begin("GET", &origin.url("/next"), &[], "");
     eventually("somebody that waits", || {
@@ -65,7 +66,7 @@ fn a_request_that_finds_no_buffer_waits_for_one_and_a_hit_needs_none() {
 #[test]
 fn a_request_that_waits_too_long_for_a_buffer_is_told_so() {
     let (origin, gate) = origin();
-    let proxy = Proxy::with("limits.buffers = '128KiB'\nupstream.connect_timeout = '100ms'");
+    let proxy = Proxy::with("limits.buffers = '512KiB'\nupstream.connect_timeout = '100ms'");
     let _held = [holder(&proxy, &origin), holder(&proxy, &origin)];
     let response = proxy.get(&origin.url("/next"));
     response.assert_error(503, "connection_limit_reached");
@@ -89,7 +90,7 @@ fn an_upload_takes_a_buffer_for_each_direction_and_a_broken_one_gives_them_back(
     let mut client = proxy.client();
     client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhel", origin.url("/up")));
     origin.wait("/up", 1);
-    used(&proxy, 2.0 * WINDOW);
+    used(&proxy, 2.0 * DIRECTION);
     client.wire.reset();
     gate.open();
     used(&proxy, 0.0);
@@ -108,10 +109,10 @@ fn a_fill_without_a_client_holds_its_buffer_to_its_end() {
     let mut client = proxy.client();
     client.begin("GET", &origin.url("/fill"), &[], "");
     client.head("GET").assert_status(200);
-    used(&proxy, WINDOW);
+    used(&proxy, DIRECTION);
     client.wire.reset();
     proxy.log.wait("the end of the exchange", |l| l.contains("/fill"));
-    used(&proxy, WINDOW);
+    used(&proxy, DIRECTION);
     gate.open();
     used(&proxy, 0.0);
     proxy.get(&origin.url("/fill")).assert_hit();
@@ -120,7 +121,7 @@ fn a_fill_without_a_client_holds_its_buffer_to_its_end() {
 #[test]
 fn a_tunnel_holds_a_buffer_only_while_bytes_are_in_it() {
     let (origin, gate) = origin();
-    let proxy = Proxy::with("limits.buffers = '128KiB'");
+    let proxy = Proxy::with("limits.buffers = '512KiB'");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     let mut client = proxy.client();

@@ -14,12 +14,13 @@ pub(super) const LIMITS: &[Setting] = settings! {
     /// Connections of one client address at one time; loopback is exempt.
     limits.connections_per_client: Count<1> = "256", Live => server.max_connections_per_client;
 
-    /// Bytes buffered in each direction for a body that is not stored.
+    /// Bytes buffered at a time in each direction for a body that is not stored: one such window is read, one
+    /// handed on, two wait to be written.
     limits.buffer: Size<4096> = r#""64KiB""#, Live => body.window;
 
-    /// Bytes of such buffers in all, a size or a share of what the process may use. A request that finds
-    /// them all in use waits for upstream.connect_timeout; then it is answered 503.
-    limits.buffers: Memory = r#""12.5%""#, Restart => body.buffers;
+    /// Bytes of all such buffers together, a size or a share of what the process may use. A request that
+    /// finds them in use waits for upstream.connect_timeout; then it is answered 503.
+    limits.buffers: Memory = r#""25%""#, Restart => body.buffers;
 
     /// The longest request line; above it 414.
     limits.request_line: Size<64> = r#""8KiB""#, Live => proxy.max_request_line;
