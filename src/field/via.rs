@@ -23,6 +23,12 @@ impl Pseudonym {
         headers.append(VIA, member.clone());
     }
 
+    /// The lines of a message as it goes on by another one of ours: those of others, then our member.
+    pub fn carried(&self, headers: &HeaderMap, received: Version) -> Vec<HeaderValue> {
+        let ours = &self.members[usize::from(received >= Version::HTTP_11)];
+        headers.get_all(VIA).iter().chain([ours]).cloned().collect()
+    }
+
     /// Whether a member names us as its recipient: the message was here before.
     ///
     /// Comments are not set apart: at worst, one that imitates our member is taken for it, and no odd parenthesis
@@ -52,6 +58,17 @@ mod tests {
         assert!(Pseudonym::new("no\nname").is_none());
         let lines: Vec<_> = headers.get_all(VIA).iter().collect();
         assert_eq!(lines, ["1.0 fred, 1.1 p.example.net", "1.0 larder-1a2b", "1.1 other"]);
+    }
+
+    #[test]
+    fn what_goes_on_by_another_message_carries_all_members() {
+        let mut headers = HeaderMap::new();
+        let ours = Pseudonym::new("larder-1a2b").unwrap();
+        assert_eq!(ours.carried(&headers, Version::HTTP_10), ["1.0 larder-1a2b"]);
+        headers.append(VIA, HeaderValue::from_static("1.0 fred, 1.1 p.example.net"));
+        headers.append(VIA, HeaderValue::from_static("1.1 second"));
+        let lines = ours.carried(&headers, Version::HTTP_11);
+        assert_eq!(lines, ["1.0 fred, 1.1 p.example.net", "1.1 second", "1.1 larder-1a2b"]);
     }
 
     #[track_caller]

@@ -152,7 +152,8 @@ pub(crate) async fn connect(
     target: Target,
 ) -> Answer {
     exchange.goes_on_as(CacheResult::Tunnel);
-    match proxy.upstream.dial(&target.host, target.port, &settings.access).await {
+    let via = settings.pseudonym.carried(&parts.headers, parts.version);
+    match proxy.upstream.dial(&target.host, target.port, &via, &settings.access).await {
         Ok(dialled) => {
             let outcome = Outcome {
                 result: CacheResult::Tunnel,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -37,6 +38,8 @@ pub(super) struct Destination<'a> {
     pub(super) host: &'a Host,
     pub(super) port: u16,
     pub(super) parent: Option<&'a Route>,
+    /// The lines of `Via` that a CONNECT to the parent carries.
+    pub(super) via: &'a [HeaderValue],
     pub(super) access: &'a Access,
 }
 
@@ -61,7 +64,7 @@ pub(super) async fn open(way: &Way, to: &Destination<'_>) -> Result<(Stream, Soc
         Scheme::Http => stream,
         Scheme::Https => {
             let through = async {
-                let (stream, early) = tunnel::through(way, stream, parent, to.host, to.port).await?;
+                let (stream, early) = tunnel::through(way, stream, parent, to).await?;
                 if !early.is_empty() {
                     let what = "the origin spoke before the TLS handshake";
                     return Err(UpstreamError::new(ProxyError::TlsProtocolError, what));

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{InvalidUri, Parts};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
@@ -46,6 +46,9 @@ struct To<'a> {
     access: &'a Access,
     /// Parents to try; empty: direct.
     parents: Vec<usize>,
+    /// The request's lines of `Via`, for a CONNECT to a parent. RFC 9110 section 7.6.3: without them nobody could
+    /// tell that it runs in a circle.
+    via: Vec<HeaderValue>,
 }
 
 /// By which scheme and port an origin is reached: over TLS the port of plaintext is that of TLS, any other stays.
@@ -68,7 +71,11 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
     let Call { target, method, headers, body, access, on_interim, fetch_over_https, upgrade } = call;
     let (scheme, port) = reached_by(target.scheme, target.port, fetch_over_https);
     let parents = way.parents.routes(scheme, &target.host, port, way.clock.now().mono);
-    let to = To { scheme, host: &target.host, port, access: &access, parents };
+    let via = match scheme {
+        Scheme::Https if !parents.is_empty() => headers.get_all(VIA).iter().cloned().collect(),
+        Scheme::Http | Scheme::Https => Vec::new(),
+    };
+    let to = To { scheme, host: &target.host, port, access: &access, parents, via };
 
     let replayable = method.is_idempotent() && body.is_end_stream();
     let directions = if body.is_end_stream() { 1 } else { 2 };
@@ -158,8 +165,8 @@ async fn lease(way: &Way, to: &To<'_>, fresh: bool) -> Result<(Lease, Option<usi
 
 async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Result<Lease, UpstreamError> {
     let parent = at.and_then(|at| way.parents.get(at));
-    let destination =
-        Destination { scheme: to.scheme, host: to.host, port: to.port, parent, access: to.access };
+    let To { scheme, host, port, access, .. } = *to;
+    let destination = Destination { scheme, host, port, parent, via: &to.via, access };
     // All that goes to a parent in absolute form may share its connections.
     let key = match parent {
         Some(parent) if to.scheme == Scheme::Http => {

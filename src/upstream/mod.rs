@@ -149,7 +149,8 @@ pub struct Call {
     pub target: Target,
     /// The method.
     pub method: Method,
-    /// End-to-end fields, stripped of what concerns the client's connection. `Expect` stays.
+    /// End-to-end fields, stripped of what concerns the client's connection. `Expect` stays; our member of `Via` is
+    /// among them.
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
@@ -248,10 +249,17 @@ impl Upstream {
             .inspect_err(|error| self.0.counters.failed(error.kind))
     }
 
-    /// Opens a connection for a client's CONNECT; through a parent, by a CONNECT to it.
-    pub async fn dial(&self, host: &Host, port: u16, access: &Access) -> Result<Dialed, UpstreamError> {
+    /// Opens a connection for a client's CONNECT; through a parent, by a CONNECT to it, which carries `via`.
+    pub async fn dial(
+        &self,
+        host: &Host,
+        port: u16,
+        via: &[HeaderValue],
+        access: &Access,
+    ) -> Result<Dialed, UpstreamError> {
         let way = self.0.way.load_full();
-        tunnel::dial(&way, host, port, access).await.inspect_err(|error| self.0.counters.failed(error.kind))
+        let dialed = tunnel::dial(&way, host, port, via, access).await;
+        dialed.inspect_err(|error| self.0.counters.failed(error.kind))
     }
 
     /// Reads the counters.

@@ -1,6 +1,6 @@
 //! Parent proxies: plain requests, tunnels, credentials, exceptions, and their own refusals.
 
-use crate::support::{Origin, Proxy};
+use crate::support::{Client, Origin, Proxy, Response};
 
 /// A parent that answers whatever it is asked, and tells what that was.
 fn parent() -> Origin {
@@ -47,6 +47,45 @@ fn tunnels_go_through_the_parent() {
     let seen = parent.last("origin.test:443");
     assert_eq!(seen.method, "CONNECT");
     assert_eq!(seen.field("proxy-authorization").as_deref(), Some("Basic dXNlcjpwYXNz"));
+}
+
+fn connect(client: &mut Client, fields: &str) -> Response {
+    client.send(format!("CONNECT origin.test:443 HTTP/1.1\r\nHost: origin.test:443\r\n{fields}\r\n"));
+    client.response("GET")
+}
+
+#[test]
+fn a_connect_to_the_parent_carries_via() {
+    let parent = parent();
+    parent.serve("origin.test:443", "502 No", &[], b"");
+    let proxy = Proxy::with(&format!("{}proxy.via = 'tested'", config(&parent)));
+    connect(&mut proxy.client(), "Via: 1.0 first\r\nVia: 1.1 second\r\n")
+        .assert_error(502, "destination_not_found");
+    assert_eq!(parent.last("origin.test:443").head.all("via"), ["1.0 first", "1.1 second", "1.1 tested"]);
+    // So does the one for a request that is fetched over TLS.
+    proxy.get_with("https://origin.test/x", &["Via: 1.0 first"]).assert_error(502, "destination_not_found");
+    assert_eq!(parent.last("origin.test:443").head.all("via"), ["1.0 first", "1.1 tested"]);
+    assert_eq!(parent.all().len(), 2);
+}
+
+#[test]
+fn a_tunnel_that_comes_back_is_refused_at_once() {
+    let far = Proxy::open();
+    let near = Proxy::with(&format!("upstream.parents = ['http://{}']", far.address));
+    far.write_config(&format!("upstream.parents = ['http://{}']", near.address));
+    assert!(far.run(&["reload"]).status.success());
+    connect(&mut near.client(), "").assert_error(508, "proxy_loop_detected");
+    far.log.wait("the log", |l| l.contains("CONNECT"));
+    near.log.wait_count("both visits", 2, |l| l.contains("CONNECT"));
+    let visits = |proxy: &Proxy| proxy.log.all().iter().filter(|l| l.contains("CONNECT")).count();
+    assert_eq!((visits(&near), visits(&far)), (2, 1), "it went round once");
+    let own = Proxy::open();
+    own.write_config(&format!("upstream.parents = ['http://{}']", own.address));
+    assert!(own.run(&["reload"]).status.success());
+    for _ in 0..2 {
+        connect(&mut own.client(), "").assert_error(508, "proxy_loop_detected");
+        own.get("https://origin.test/x").assert_error(508, "proxy_loop_detected");
+    }
 }
 
 #[test]

@@ -187,7 +187,7 @@ async fn a_destination_inside_is_never_dialled_by_whatever_name() {
         assert!(error.denied.is_some());
     }
     let (host, access) = (Host::Name("origin.test".into()), guarded());
-    let error = upstream.dial(&host, address.port(), &access).await.err().unwrap();
+    let error = upstream.dial(&host, address.port(), &[], &access).await.err().unwrap();
     assert_eq!(error.kind, ProxyError::DestinationIpProhibited);
     assert_eq!(upstream.stats().opened, 0);
     drop(listener);
@@ -218,7 +218,7 @@ async fn dialling_starts_from_the_address_given() {
     let (listener, address) = listen().await;
     let origin = tokio::spawn(async move { listener.accept().await.unwrap().1 });
     let upstream = upstream(|o| o.source_address = vec!["127.0.0.9".parse().unwrap()]);
-    let dialed = upstream.dial(&Host::Ip(address.ip()), address.port(), &anywhere()).await.unwrap();
+    let dialed = upstream.dial(&Host::Ip(address.ip()), address.port(), &[], &anywhere()).await.unwrap();
     assert_eq!(dialed.address, address);
     assert_eq!(origin.await.unwrap().ip(), "127.0.0.9".parse::<IpAddr>().unwrap());
 }

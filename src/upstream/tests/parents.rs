@@ -40,7 +40,7 @@ async fn a_tunnel_goes_through_the_parent_and_early_bytes_come_first() {
         (head, word)
     });
     let upstream = through(&[format!("http://user:secret@{address}")]);
-    let mut dialed = upstream.dial(&Host::Name("origin.test".into()), 443, &anywhere()).await.unwrap();
+    let mut dialed = upstream.dial(&Host::Name("origin.test".into()), 443, &[], &anywhere()).await.unwrap();
     assert_eq!(dialed.address, address);
     let mut early = dialed.early.to_vec();
     while early.len() < 5 {
@@ -58,9 +58,9 @@ async fn a_tunnel_goes_through_the_parent_and_early_bytes_come_first() {
 /// What a parent's answer to a CONNECT comes to.
 async fn refused(wire: &'static str) -> UpstreamError {
     let (listener, address) = listen().await;
-    let parent = tokio::spawn(async move { say(&listener, wire).await });
+    let parent = tokio::spawn(async move { drop(say(&listener, wire).await) });
     let upstream = through(&[format!("http://{address}")]);
-    let error = upstream.dial(&Host::Name("origin.test".into()), 443, &anywhere()).await.err().unwrap();
+    let error = upstream.dial(&Host::Name("origin.test".into()), 443, &[], &anywhere()).await.err().unwrap();
     parent.await.unwrap();
     error
 }
@@ -71,11 +71,34 @@ async fn a_parents_refusal_is_told_with_its_reason() {
     let error = refused(wants).await;
     assert_eq!(error.kind, ProxyError::HttpProtocolError);
     assert!(error.what.contains("407") && error.what.contains("upstream.parents"), "{error}");
-    let error = refused("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(error.kind, ProxyError::HttpRequestDenied);
-    let error = refused("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n").await;
-    assert_eq!(error.kind, ProxyError::DestinationUnavailable);
-    assert!(error.what.contains("503"), "{error}");
+    for (answer, kind, status) in [
+        ("403 No", ProxyError::HttpRequestDenied, 403),
+        ("503 No", ProxyError::DestinationUnavailable, 503),
+        ("504 Late", ProxyError::ConnectionTimeout, 504),
+        ("508 Loop", ProxyError::ProxyLoopDetected, 508),
+        ("502 No", ProxyError::DestinationNotFound, 502),
+        ("404 No", ProxyError::DestinationNotFound, 502),
+        ("302 There", ProxyError::DestinationNotFound, 502),
+        ("500 No", ProxyError::DestinationNotFound, 502),
+    ] {
+        let wire = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
+        let error = refused(wire.leak()).await;
+        assert_eq!((error.kind, error.kind.status().as_u16()), (kind, status), "{answer}");
+        assert!(error.what.contains(&answer[..3]), "{error}");
+    }
+    // An answer like any other to hyper, though it is a 2xx.
+    assert_eq!(refused("HTTP/1.1 204 No\r\n\r\n").await.kind, ProxyError::DestinationNotFound);
+    assert_eq!(refused("HTTP/1.1 200 O").await.kind, ProxyError::HttpResponseIncomplete);
+    assert_eq!(refused("").await.kind, ProxyError::ConnectionTerminated);
+}
+
+#[tokio::test]
+async fn any_other_success_opens_the_tunnel() {
+    let (listener, address) = listen().await;
+    let parent = tokio::spawn(async move { say(&listener, "HTTP/1.1 299 Fine\r\n\r\nearly").await });
+    let upstream = through(&[format!("http://{address}")]);
+    upstream.dial(&Host::Name("origin.test".into()), 443, &[], &anywhere()).await.unwrap();
+    drop(parent.await.unwrap());
 }
 
 #[tokio::test]
@@ -102,7 +125,7 @@ async fn a_parent_that_cannot_be_reached_gives_way_to_the_next() {
     });
     let upstream = through(&[format!("http://{nowhere}"), format!("http://{address}")]);
     assert_eq!(send(&upstream, get("http://origin.test/")).await.unwrap().address, address);
-    let dialed = upstream.dial(&Host::Name("origin.test".into()), 443, &anywhere()).await.unwrap();
+    let dialed = upstream.dial(&Host::Name("origin.test".into()), 443, &[], &anywhere()).await.unwrap();
     assert_eq!(dialed.address, address);
     parent.await.unwrap();
 }
@@ -130,7 +153,7 @@ async fn addresses_inside_are_refused_on_the_way_to_a_parent_too() {
         let call = Call { access: Arc::clone(&guarded), ..get(&format!("http://{host}/")) };
         assert_eq!(send(&upstream, call).await.err().unwrap().kind, ProxyError::DestinationIpProhibited);
         let host = host.parse().map_or_else(|_| Host::Name(host.into()), Host::Ip);
-        let error = upstream.dial(&host, 443, &guarded).await.err().unwrap();
+        let error = upstream.dial(&host, 443, &[], &guarded).await.err().unwrap();
         assert_eq!(error.kind, ProxyError::DestinationIpProhibited);
     }
     assert_eq!(upstream.stats().opened, 0);

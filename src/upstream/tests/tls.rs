@@ -102,7 +102,7 @@ async fn a_parent_may_itself_be_spoken_to_over_tls() {
         o.ca_file = Some(ca.path().to_owned());
         o.parents = vec![Parent::parse(&format!("https://localhost:{}", address.port())).unwrap()];
     });
-    let mut dialed = upstream.dial(&Host::Name("origin.test".into()), 443, &anywhere()).await.unwrap();
+    let mut dialed = upstream.dial(&Host::Name("origin.test".into()), 443, &[], &anywhere()).await.unwrap();
     let mut word = dialed.early.to_vec();
     while word.len() < 4 {
         word.push(dialed.stream.read_u8().await.unwrap());
