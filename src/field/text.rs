@@ -143,6 +143,10 @@ impl Path {
     /// `None` if that makes it longer than a target can be.
     pub(crate) fn of(path: &PathAndQuery) -> Option<Self> {
         let text = path.as_str();
+        if text == "/" {
+            // An empty one (of `http://host#f`) reads as this too, but would be written as it is: empty.
+            return Some(Self(Some(PathAndQuery::from_static("/"))));
+        }
         if text.starts_with('/') && text.is_ascii() {
             return Some(Self(Some(path.clone())));
         }

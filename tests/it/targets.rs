@@ -12,7 +12,11 @@ fn the_origin_sees_path_and_query_byte_for_byte() {
     for (asked, seen) in [
         ("/", "/"),
         ("", "/"),
+        ("#f", "/"),
+        ("/#f", "/"),
         ("?x=1", "/?x=1"),
+        ("?x=1#f", "/?x=1"),
+        ("/a?b#f?c", "/a?b"),
         ("/?", "/?"),
         ("//a//b", "//a//b"),
         ("/a/../b/./c", "/a/../b/./c"),

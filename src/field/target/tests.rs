@@ -23,7 +23,11 @@ fn the_key_is_what_is_sent() {
     check("http://example.com/", "example.com", 80, "/");
     check("HTTP://EXAMPLE.com/A%2fb", "example.com", 80, "/A%2fb");
     check("http://example.com", "example.com", 80, "/");
+    check("http://example.com#f", "example.com", 80, "/");
+    check("http://example.com/#f", "example.com", 80, "/");
+    check("http://example.com?#f", "example.com", 80, "/?");
     check("http://example.com?x=1", "example.com", 80, "/?x=1");
+    check("http://example.com?x=1#f", "example.com", 80, "/?x=1");
     check("http://example.com/?", "example.com", 80, "/?");
     check("http://example.com:80/", "example.com", 80, "/");
     check("http://example.com:/", "example.com", 80, "/");

@@ -62,7 +62,8 @@ impl Client {
     #[track_caller]
     pub(crate) fn begin(&mut self, method: &str, url: &str, fields: &[&str], body: impl AsRef<[u8]>) {
         let body = body.as_ref();
-        let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?']).next().unwrap();
+        let authority =
+            url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next().unwrap();
         let authority = authority.rsplit('@').next().unwrap();
         let mut head = format!("{method} {url} HTTP/1.1\r\nHost: {authority}\r\n");
         for line in fields {
