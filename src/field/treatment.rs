@@ -121,6 +121,18 @@ fn strip(headers: &mut HeaderMap) {
 /// RFC 9110 section 7.6.1: "Intermediaries MUST [...] remove any header or trailer field(s) from the message with the
 /// same name as the connection-option". Options that name a protected field are not followed.
 fn strip_named(headers: &mut HeaderMap) {
+    for name in named(headers, |name| headers.contains_key(name)) {
+        headers.remove(name);
+    }
+}
+
+/// The trailer fields that Connection names, to be asked for before the head is stripped. Those that can't be trailers
+/// anyway are left out, so that for most messages there is nothing to remember.
+pub fn named_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
+    named(headers, |name| !not_a_trailer(name))
+}
+
+fn named(headers: &HeaderMap, counts: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for line in headers.get_all(CONNECTION) {
         for option in line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -128,7 +140,7 @@ fn strip_named(headers: &mut HeaderMap) {
                 continue;
             }
             if let Ok(name) = HeaderName::from_bytes(option)
-                && headers.contains_key(&name)
+                && counts(&name)
                 && !of(&name).protected
                 && !named.contains(&name)
             {
@@ -136,9 +148,7 @@ fn strip_named(headers: &mut HeaderMap) {
             }
         }
     }
-    for name in named {
-        headers.remove(name);
-    }
+    named
 }
 
 /// Whether a field of a (stripped) response is stored with it. RFC 9111 section 3.1.
@@ -154,12 +164,17 @@ pub fn replaced_by_304(name: &HeaderName) -> bool {
 }
 
 /// Removes fields that can't be trailers: framing, routing, authentication, conditions, caching, and what is about the
-/// content. RFC 9110 section 6.5.1: a recipient must not merge those into the head.
-pub fn strip_trailers(trailers: &mut HeaderMap) {
-    let forbidden = |name: &&HeaderName| of(name).not_a_trailer || name.as_str().starts_with("content-");
+/// content. RFC 9110 section 6.5.1: a recipient must not merge those into the head. And those that Connection named, by
+/// [`named_trailers`].
+pub fn strip_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
+    let forbidden = |name: &&HeaderName| not_a_trailer(name) || named.contains(name);
     while let Some(name) = trailers.keys().find(forbidden).cloned() {
         trailers.remove(name);
     }
+}
+
+fn not_a_trailer(name: &HeaderName) -> bool {
+    of(name).not_a_trailer || name.as_str().starts_with("content-")
 }
 
 /// The protocols that Upgrade names, in order, where Connection has the option `upgrade`. RFC 9110 section 7.8.

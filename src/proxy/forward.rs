@@ -46,7 +46,7 @@ pub(crate) fn forward(
             upgrade::upgrade(proxy, settings, exchange, parts, target, peer, protocol).await
         });
     }
-    let body = content(body, &mut exchange, &settings);
+    let body = content(body, &parts.headers, &mut exchange, &settings);
     admit::decrement(&parts.method, &mut parts.headers);
     end_to_end(&mut parts.headers, &settings, call.peer.ip());
     let version = parts.version;
@@ -181,23 +181,25 @@ pub(crate) async fn connect(
     }
 }
 
-/// The request's content on its way on.
-fn content(body: Body, exchange: &mut Exchange, settings: &Settings) -> Body {
+/// The request's content on its way on. `received`: the request's fields, not stripped yet.
+fn content(body: Body, received: &HeaderMap, exchange: &mut Exchange, settings: &Settings) -> Body {
     if matches!(body, Body::Empty) {
         return body;
     }
     let stall = Stall::new(settings.options.between_bytes_timeout);
     let link = Arc::clone(exchange.link());
     link.uploads(true);
-    Body::boxed(Content { body, bytes: exchange.counter(), stall, link, ended: false })
+    let named_trailers = treatment::named_trailers(received);
+    Body::boxed(Content { body, bytes: exchange.counter(), stall, link, named_trailers, ended: false })
 }
 
-/// A request's content: counted as it passes, and bounded in how long its client may stall.
+/// A request's content: counted as it passes, its trailers stripped, and bounded in how long its client may stall.
 struct Content {
     body: Body,
     bytes: Arc<AtomicU64>,
     stall: Stall,
     link: Arc<Link>,
+    named_trailers: Vec<HeaderName>,
     ended: bool,
 }
 
@@ -219,7 +221,7 @@ impl http_body::Body for Content {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, body::Error>>> {
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+        let Poll::Ready(mut frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             std::task::ready!(self.stall.poll_passed(cx));
             let what = format!("the client sent nothing of it for {:?}", self.stall.limit());
             return Poll::Ready(Some(Err(body::Error::new(ProxyError::HttpRequestError, what))));
@@ -227,10 +229,13 @@ impl http_body::Body for Content {
         self.stall.moved();
         // Trailers are the last frame.
         self.ended |= frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if let Some(Ok(frame)) = &mut frame {
+            if let Some(data) = frame.data_ref() {
+                self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+            }
+            if let Some(trailers) = frame.trailers_mut() {
+                treatment::strip_trailers(trailers, &self.named_trailers);
+            }
         }
         Poll::Ready(frame)
     }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::connect::{self, Destination, judge_literal};
 use super::error::{UpstreamError, awaiting_head};
-use super::inbound::{After, Inbound};
+use super::inbound::{After, Inbound, Trailers};
 use super::inspect::{Asked, inspect};
 use super::parent::{Parents, authority};
 use super::pool::{Key, Lease, Turn};
@@ -418,8 +418,8 @@ fn receive(
         after.end();
         Body::Empty
     } else {
-        let inbound =
-            Inbound::new(incoming, after, way.options.between_bytes_timeout, way.options.max_trailers);
+        let trailers = Trailers { max: way.options.max_trailers, named: seen.named_trailers };
+        let inbound = Inbound::new(incoming, after, way.options.between_bytes_timeout, trailers);
         Body::Boxed(Box::pin(inbound))
     };
     Ok(Received {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -48,17 +49,25 @@ impl After {
     }
 }
 
+/// What is done with trailers.
+pub(super) struct Trailers {
+    /// The most bytes that they may take.
+    pub(super) max: usize,
+    /// Those that the head's Connection named.
+    pub(super) named: Vec<HeaderName>,
+}
+
 /// A response's body.
 pub(super) struct Inbound {
     inner: Incoming,
     after: Option<After>,
     stall: Stall,
-    max_trailers: usize,
+    trailers: Trailers,
 }
 
 impl Inbound {
-    pub(super) fn new(inner: Incoming, after: After, between_bytes: Duration, max_trailers: usize) -> Self {
-        Self { inner, after: Some(after), stall: Stall::new(between_bytes), max_trailers }
+    pub(super) fn new(inner: Incoming, after: After, between_bytes: Duration, trailers: Trailers) -> Self {
+        Self { inner, after: Some(after), stall: Stall::new(between_bytes), trailers }
     }
 
     fn ended(&mut self) {
@@ -93,15 +102,15 @@ impl http_body::Body for Inbound {
                 if let Some(trailers) = frame.trailers_mut() {
                     let size: usize =
                         trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-                    if size > self.max_trailers {
+                    if size > self.trailers.max {
                         let what = format!(
                             "the response's trailers take {size} bytes, more than {}",
-                            self.max_trailers
+                            self.trailers.max
                         );
                         let kind = ProxyError::HttpResponseHeaderSectionSize;
                         return self.failed(body::Error { kind, what: what.into(), source: None });
                     }
-                    treatment::strip_trailers(trailers);
+                    treatment::strip_trailers(trailers, &self.trailers.named);
                     self.ended();
                 } else if self.inner.is_end_stream() {
                     self.ended();

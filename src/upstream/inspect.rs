@@ -36,6 +36,8 @@ pub(super) struct Seen {
     pub(super) keep_alive: Option<Duration>,
     /// The protocol that a 101 switches to.
     pub(super) protocol: Option<HeaderValue>,
+    /// Trailers that may not go on.
+    pub(super) named_trailers: Vec<HeaderName>,
 }
 
 /// Why a head does not pass.
@@ -86,6 +88,7 @@ pub(super) fn inspect(
             return fault(ProxyError::HttpUpgradeFailed, "the origin's 101 names no protocol");
         }
     }
+    seen.named_trailers = treatment::named_trailers(headers);
     treatment::strip_response(headers);
     Ok(seen)
 }

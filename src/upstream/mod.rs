@@ -152,7 +152,7 @@ pub struct Call {
     /// End-to-end fields, stripped of what concerns the client's connection. `Expect` stays; our member of `Via` is
     /// among them.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body, its trailers stripped as the fields are.
     pub body: Body,
     /// Judges each address before it is dialled.
     pub access: Arc<Access>,

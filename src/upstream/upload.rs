@@ -19,7 +19,6 @@ use pin_project_lite::pin_project;
 
 use crate::body::stall::Stall;
 use crate::body::{self, Body};
-use crate::field::treatment;
 
 /// Whether a body may go out. RFC 9110 section 10.1.1.
 #[derive(Debug)]
@@ -174,7 +173,7 @@ impl http_body::Body for Upload {
                 course.progress.set(Step::Client);
                 Poll::Pending
             }
-            Poll::Ready(Some(Ok(mut frame))) => {
+            Poll::Ready(Some(Ok(frame))) => {
                 course.progress.set(Step::Origin);
                 if let (Some(left), Some(data)) = (&mut course.left, frame.data_ref()) {
                     *left = left.saturating_sub(data.len() as u64);
@@ -182,8 +181,8 @@ impl http_body::Body for Upload {
                 if course.left == Some(0) {
                     course.progress.set(Step::Done);
                 }
-                if let Some(trailers) = frame.trailers_mut() {
-                    treatment::strip_trailers(trailers);
+                // The last frame.
+                if frame.is_trailers() {
                     course.progress.set(Step::Done);
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -120,6 +120,34 @@ fn response_fields_of_one_connection_reach_no_client_live_or_stored() {
 }
 
 #[test]
+fn trailers_that_connection_names_or_that_need_the_head_go_neither_way() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.body();
+        x.write(
+            "HTTP/1.1 200 OK\r\nConnection: X-Theirs\r\nTrailer: X-Theirs, X-Kept, Host\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Theirs: 1\r\nX-Kept: 2\r\nHost: evil\r\n\r\n",
+        );
+    });
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    client.send(format!(
+        "POST {} HTTP/1.1\r\nHost: h\r\nTE: trailers\r\nConnection: TE, X-Ours\r\nTrailer: X-Ours, X-Kept, Host\r\n\
+         Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Ours: 1\r\nX-Kept: 2\r\nHost: evil\r\n\r\n",
+        origin.url("/x")
+    ));
+    let response = client.response("POST");
+    response.assert_body("abc");
+    let seen = origin.last("/x");
+    assert_eq!(seen.body, b"hi");
+    for trailers in [&response.trailers, &seen.trailers] {
+        let passed: Vec<_> =
+            trailers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
+        assert_eq!(passed, [("x-kept".to_owned(), "2")]);
+    }
+}
+
+#[test]
 fn via_is_appended_with_the_received_version() {
     let origin = Origin::start();
     origin.on("/x", |x| x.reply("200 OK", &["Via: 1.0 before"], "x"));

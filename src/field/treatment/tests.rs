@@ -201,9 +201,22 @@ fn forbidden_trailers_are_dropped() {
         ("max-forwards", "1"),
         ("expect", "100-continue"),
     ]);
-    strip_trailers(&mut trailers);
+    strip_trailers(&mut trailers, &[]);
     assert_eq!(names(&trailers), ["proxy-status", "server-timing", "x-checksum"]);
     assert_eq!(trailers.get_all("x-checksum").iter().count(), 2);
+}
+
+#[test]
+fn trailers_that_connection_names_go() {
+    let headers = head(&[
+        ("connection", "TE, X-Sum, keep-alive, close, content-md5"),
+        ("connection", "x-sum, Proxy-Status, bad name"),
+    ]);
+    let named = named_trailers(&headers);
+    assert_eq!(named, ["x-sum"]);
+    let mut trailers = head(&[("x-sum", "1"), ("x-sum", "2"), ("x-kept", "3"), ("proxy-status", "a")]);
+    strip_trailers(&mut trailers, &named);
+    assert_eq!(names(&trailers), ["proxy-status", "x-kept"]);
 }
 
 #[test]
