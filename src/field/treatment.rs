@@ -5,7 +5,7 @@
 //!
 //! Stripping comes before everything that looks at the fields: what Connection removes must neither select a stored
 //! response nor count as a condition, or a client could store one variant under another's name.
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 
 /// How one field is treated: independent answers, as columns of the table.
 #[expect(clippy::struct_excessive_bools, reason = "one column each")]
@@ -105,6 +105,13 @@ pub fn strip_request(headers: &mut HeaderMap) {
 /// Connection names.
 pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers);
+}
+
+/// The same for an interim response, which has no content to be framed. RFC 9110 section 8.6: "A server MUST NOT send a
+/// Content-Length header field in any response with a status code of 1xx".
+pub fn strip_interim(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(CONTENT_LENGTH);
 }
 
 /// One pass over the names, nothing else, when there is nothing to remove.

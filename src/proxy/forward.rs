@@ -76,7 +76,7 @@ pub(crate) fn forward(
             let mut ask = ask;
             Handling::slow(async move {
                 if version >= Version::HTTP_11 {
-                    ask.interim = Some(interim(link));
+                    ask.interim = Some(interim(link, &settings));
                 }
                 let accept = refusal::accept(&ask.headers);
                 match cache.respond(ask, planned).await {
@@ -105,11 +105,14 @@ pub(crate) fn end_to_end(headers: &mut HeaderMap, settings: &Settings, client: s
     }
 }
 
-/// Where interim responses go: into the queue of the client's connection, until the final one is there.
-pub(crate) fn interim(link: Arc<Link>) -> OnInterim {
+/// Where interim responses go: with our member of Via into the queue of the client's connection, until the final one
+/// is there.
+pub(crate) fn interim(link: Arc<Link>, settings: &Settings) -> OnInterim {
     let exchange = link.open_interim();
-    Arc::new(move |status, headers| {
-        if let Some(head) = interim_head(status, headers) {
+    let pseudonym = Arc::clone(&settings.pseudonym);
+    Arc::new(move |status, version, mut headers| {
+        pseudonym.append(&mut headers, version);
+        if let Some(head) = interim_head(status, &headers) {
             link.send_interim(exchange, &head);
         }
     })

@@ -61,7 +61,7 @@ pub(crate) async fn upgrade(
             headers,
             body: Body::Empty,
             access: Arc::clone(&settings.access),
-            on_interim: Some(interim(Arc::clone(exchange.link()))),
+            on_interim: Some(interim(Arc::clone(exchange.link()), &settings)),
             upgrade: Some(protocol.clone()),
         })
         .await;

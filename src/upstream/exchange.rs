@@ -14,7 +14,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{InvalidUri, Parts};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -309,7 +309,7 @@ async fn attempt(
     });
     let informed = Arc::clone(&interim);
     hyper::ext::on_informational(&mut request, move |response| {
-        informed.received(response.status(), response.headers());
+        informed.received(response.status(), response.version(), response.headers());
     });
 
     let missed = |error| Missed { error, unwritten: None };
@@ -369,7 +369,7 @@ struct Interim {
 }
 
 impl Interim {
-    fn received(&self, status: StatusCode, headers: &HeaderMap) {
+    fn received(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         if self.count.fetch_add(1, Relaxed) >= self.max {
             self.flooded.notify_one();
             return;
@@ -382,8 +382,8 @@ impl Interim {
             gate.open();
         } else if let Some(relay) = &self.relay {
             let mut headers = headers.clone();
-            treatment::strip_response(&mut headers);
-            relay(status, &headers);
+            treatment::strip_interim(&mut headers);
+            relay(status, version, headers);
         }
     }
 }

@@ -140,8 +140,9 @@ pub enum Resolver {
     System,
 }
 
-/// Told of each interim response that is to be relayed, its fields stripped for the client.
-pub type OnInterim = Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>;
+/// Told of each interim response that is to be relayed: its status, the version in which it came, and its fields,
+/// stripped for the client.
+pub type OnInterim = Arc<dyn Fn(StatusCode, Version, HeaderMap) + Send + Sync>;
 
 /// One request to an origin.
 pub struct Call {

@@ -33,7 +33,11 @@ fn interim_responses_reach_the_client_before_the_final_one_is_ready() {
 
     let hit = client.get(&origin.url("/x"));
     hit.assert_hit();
+    hit.assert_body("final");
     assert!(hit.interim.is_empty(), "nothing is replayed");
+    for name in ["link", "x-only-here", "x"] {
+        assert_eq!(hit.field(name), None, "nothing is stored: {name}");
+    }
 }
 
 #[test]
@@ -116,6 +120,22 @@ fn hop_by_hop_fields_are_dropped_from_them() {
     let hints = &response.interim[0];
     assert_eq!(hints.field("link").as_deref(), Some("</a>"));
     for name in ["x-named", "keep-alive", "connection"] {
+        assert_eq!(hints.field(name), None, "{name}");
+    }
+}
+
+#[test]
+fn they_are_unframed_and_carry_via() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.write("HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nVia: 1.0 first\r\n\r\n");
+        x.reply("200 OK", &[], "final");
+    });
+    let response = Proxy::with("proxy.via = 'tested'").get(&origin.url("/x"));
+    response.assert_body("final");
+    let hints = &response.interim[0];
+    assert_eq!(hints.all("via"), ["1.0 first", "1.1 tested"]);
+    for name in ["content-length", "transfer-encoding"] {
         assert_eq!(hints.field(name), None, "{name}");
     }
 }

@@ -114,8 +114,8 @@ async fn interim_responses_are_told_at_once_and_in_order() {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         (first, second)
     });
-    let on_interim: OnInterim = Arc::new(move |status, headers| {
-        told.send((status, headers.clone())).unwrap();
+    let on_interim: OnInterim = Arc::new(move |status, _, headers| {
+        told.send((status, headers)).unwrap();
     });
     let received =
         send(&upstream(|_| ()), Call { on_interim: Some(on_interim), ..at(address) }).await.unwrap();
@@ -221,7 +221,7 @@ async fn an_expected_body_waits_for_the_origins_100() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
     let mut call = expecting(address, Body::full("hello"));
-    call.on_interim = Some(Arc::new(move |status, _| noted.lock().unwrap().push(status)));
+    call.on_interim = Some(Arc::new(move |status, _, _| noted.lock().unwrap().push(status)));
     let upstream = upstream(|o| o.expect_timeout = HANG);
     assert_eq!(send(&upstream, call).await.unwrap().status, 200);
     assert_eq!(&origin.await.unwrap(), b"hello");
