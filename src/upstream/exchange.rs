@@ -327,15 +327,16 @@ async fn attempt(
     loop {
         tokio::select! {
             biased;
-            answer = &mut response => return answer.map_err(|mut error| {
-                let unwritten = error.take_message().map(Box::new);
-                let answered = traffic.read() > read_before;
-                Missed { error: awaiting_head(error.into_error(), answered), unwritten }
-            }),
-            () = interim.flooded.notified() => {
-                let what = format!("the origin sent more than {} interim responses", options.max_interim);
-                return Err(missed(UpstreamError::new(ProxyError::HttpProtocolError, what)));
+            answer = &mut response => {
+                let response = answer.map_err(|mut error| {
+                    let unwritten = error.take_message().map(Box::new);
+                    let answered = traffic.read() > read_before;
+                    Missed { error: awaiting_head(error.into_error(), answered), unwritten }
+                })?;
+                // A flood and the final response may have come in one read.
+                return if interim.is_flood() { Err(missed(interim.fault())) } else { Ok(response) };
             }
+            () = interim.flooded.notified() => return Err(missed(interim.fault())),
             () = &mut timer => {
                 let step = flow.progress.as_ref().map_or(Step::Done, |progress| progress.step());
                 let left = match step {
@@ -369,6 +370,15 @@ struct Interim {
 }
 
 impl Interim {
+    fn is_flood(&self) -> bool {
+        self.count.load(Relaxed) > self.max
+    }
+
+    fn fault(&self) -> UpstreamError {
+        let what = format!("the origin sent more than {} interim responses", self.max);
+        UpstreamError::new(ProxyError::HttpProtocolError, what)
+    }
+
     fn received(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         if self.count.fetch_add(1, Relaxed) >= self.max {
             self.flooded.notify_one();
