@@ -1,6 +1,7 @@
 //! Requests that are answered by the store or an origin, and tunnels: from the admitted request to the
 //! finished response.
 
+use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
@@ -45,6 +46,10 @@ pub(crate) fn forward(
         return Handling::slow(async move {
             upgrade::upgrade(proxy, settings, exchange, parts, target, peer, protocol).await
         });
+    }
+    if parts.version < Version::HTTP_11 {
+        // RFC 9110 section 10.1.1: such an expectation must be ignored, also by those behind us.
+        parts.headers.remove(EXPECT);
     }
     let body = content(body, &parts.headers, &mut exchange, &settings);
     admit::decrement(&parts.method, &mut parts.headers);
@@ -124,6 +129,12 @@ pub(crate) fn finish(served: Served, mut exchange: Exchange, settings: &Settings
     exchange.holds(buffered);
     settings.pseudonym.append(&mut headers, received);
     cache_status(&outcome, status).append(&mut headers);
+    if exchange.link().is_withheld() {
+        // Content that was never asked for may still come, and can't be told from the next request. RFC 9110 section
+        // 10.1.1: the client should be told that the connection closes.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        exchange.link().linger();
+    }
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -192,6 +203,7 @@ fn content(body: Body, received: &HeaderMap, exchange: &mut Exchange, settings: 
     let stall = Stall::new(settings.options.between_bytes_timeout);
     let link = Arc::clone(exchange.link());
     link.uploads(true);
+    link.withholds(received.contains_key(EXPECT));
     let named_trailers = treatment::named_trailers(received);
     Body::boxed(Content { body, bytes: exchange.counter(), stall, link, named_trailers, ended: false })
 }
@@ -224,6 +236,7 @@ impl http_body::Body for Content {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<bytes::Bytes>, body::Error>>> {
+        self.link.withholds(false);
         let Poll::Ready(mut frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             std::task::ready!(self.stall.poll_passed(cx));
             let what = format!("the client sent nothing of it for {:?}", self.stall.limit());

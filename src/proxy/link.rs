@@ -49,6 +49,8 @@ pub(crate) struct Link {
     interim: Mutex<Interim>,
     /// Content of a request that is still on its way, though its response may be through.
     uploading: AtomicBool,
+    /// The client waits for a 100 before it sends the content, and nothing has asked for that yet.
+    withheld: AtomicBool,
     /// What was read last ends as a head does, or the last chunk: so nothing has come of another request.
     at_end: AtomicBool,
     /// The running request's content ends where its length says, in whatever bytes.
@@ -87,6 +89,7 @@ impl Link {
     /// A request's head has arrived. `counted`: its content is delimited by a length.
     pub(crate) fn exchange_begins(&self, counted: bool) {
         self.counted.store(counted, Ordering::Relaxed);
+        self.withheld.store(false, Ordering::Relaxed);
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         self.phase.store(Phase::Exchange as u8, Ordering::Relaxed);
     }
@@ -151,6 +154,16 @@ impl Link {
     /// Content of a request is on its way, or no longer. It has time limits of its own.
     pub(crate) fn uploads(&self, so: bool) {
         self.uploading.store(so, Ordering::Relaxed);
+    }
+
+    /// Content is held back by a client that expects a 100, or no longer.
+    pub(crate) fn withholds(&self, so: bool) {
+        self.withheld.store(so, Ordering::Relaxed);
+    }
+
+    /// Whether the running request's content is held back still.
+    pub(crate) fn is_withheld(&self) -> bool {
+        self.withheld.load(Ordering::Relaxed)
     }
 
     pub(crate) fn linger(&self) {

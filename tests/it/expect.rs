@@ -45,6 +45,33 @@ fn a_final_answer_instead_spares_the_upload() {
     let response = client.response("PUT");
     assert!(response.interim.is_empty(), "{response}");
     response.assert_status(417).assert_body("no");
+    assert_eq!(response.field("connection").as_deref(), Some("close"), "the rest will not be read");
+    assert!(client.wire.ends());
+}
+
+#[test]
+fn an_expectation_among_others_is_left_to_the_origin() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.write("HTTP/1.1 100 Continue\r\n\r\n");
+        let body = x.body();
+        x.reply("200 OK", &[], body);
+    });
+    let proxy = Proxy::with("upstream.expect_timeout = '30s'");
+    for expect in ["Expect: foo, 100-Continue", "Expect: 100-continue\r\nExpect: foo"] {
+        let mut client = proxy.client();
+        client.send(head(&origin.url("/x"), 5).replace(EXPECT, expect));
+        assert_eq!(client.any_head().0, 100, "{expect}");
+        assert!(origin.last("/x").field("expect").is_some_and(|value| value.contains("foo")), "{expect}");
+        client.send("hello");
+        let response = client.response("PUT");
+        assert!(response.interim.is_empty(), "{expect}: one 100 is enough");
+        response.assert_status(200).assert_body("hello");
+    }
+    // A client that does not wait is delayed by nothing.
+    let mut client = proxy.client();
+    client.send(head(&origin.url("/x"), 5).replace(EXPECT, "Expect: foo, 100-Continue") + "hello");
+    client.response("PUT").assert_status(200).assert_body("hello");
 }
 
 #[test]
@@ -78,19 +105,17 @@ fn a_client_that_does_not_wait_loses_nothing() {
 }
 
 #[test]
-fn an_http_1_0_client_gets_no_100() {
+fn an_http_1_0_client_expects_nothing() {
     let origin = Origin::start();
     origin.on("/x", |x| {
-        if x.request.field("expect").is_some() {
-            x.write("HTTP/1.1 100 Continue\r\n\r\n");
-        }
         let body = x.body();
         x.reply("200 OK", &[], body);
     });
-    let proxy = Proxy::with("upstream.expect_timeout = '50ms'");
+    let proxy = Proxy::with("upstream.expect_timeout = '10min'");
     let mut client = proxy.client();
     client.send(head(&origin.url("/x"), 5).replace("HTTP/1.1", "HTTP/1.0") + "hello");
     let response = client.response("PUT");
     assert!(response.interim.is_empty());
     response.assert_status(200).assert_body("hello");
+    assert_eq!(origin.last("/x").field("expect"), None, "what it expects is ignored");
 }
