@@ -335,6 +335,10 @@ struct Authority<'a> {
 
 impl<'a> Authority<'a> {
     fn parse(authority: &'a [u8]) -> Result<Self, TargetError> {
+        // Before anything is shown of it: a password may stand there.
+        if authority.contains(&b'@') {
+            return Err(TargetError::UserInfo);
+        }
         let (host, port) = if authority.first() == Some(&b'[') {
             let end = authority.iter().position(|&byte| byte == b']');
             let end = end.ok_or_else(|| TargetError::Address(shown(authority)))?;
@@ -405,9 +409,6 @@ fn host_of(host: &[u8]) -> Result<(&str, Option<IpAddr>), TargetError> {
     }
     if host.contains(&b'%') {
         return Err(TargetError::HostPercent(shown(host)));
-    }
-    if host.contains(&b'@') {
-        return Err(TargetError::UserInfo);
     }
     if let Some(&byte) = host.iter().find(|byte| !valid(byte)) {
         return Err(TargetError::HostByte { host: shown(host), byte });

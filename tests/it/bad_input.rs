@@ -156,6 +156,29 @@ fn malformed_request_lines_and_hosts_are_400() {
 }
 
 #[test]
+fn a_password_before_a_host_is_shown_nowhere() {
+    let proxy = Proxy::open();
+    for request in [
+        "CONNECT user:geheim@h:443 HTTP/1.1\r\nHost: h:443\r\n",
+        "CONNECT user:geheim@h HTTP/1.1\r\nHost: h\r\n",
+        "CONNECT h:443 HTTP/1.1\r\nHost: user:geheim@h\r\n",
+        "GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: user:geheim@h\r\n",
+        "GET user:geheim@h HTTP/1.1\r\nHost: h\r\n",
+        "GET http://user:geheim@h:99999/ HTTP/1.1\r\nHost: h\r\n",
+        "GET http://a@user:geheim@h/ HTTP/1.1\r\nHost: h\r\n",
+    ] {
+        for accept in ["text/plain", "text/html", "application/json"] {
+            let response = proxy.raw(format!("{request}Accept: {accept}\r\n\r\n"));
+            response.assert_error(400, "http_request_error");
+            let shown = String::from_utf8_lossy(&response.head.bytes).into_owned() + &response.text();
+            assert!(!shown.contains("geheim"), "{request}: {shown}");
+        }
+    }
+    let lines = proxy.log.wait_count("the log", 7 * 3, |l| l.contains("400"));
+    assert!(lines.iter().all(|line| !line.contains("geheim")), "{lines:#?}");
+}
+
+#[test]
 fn an_unsupported_scheme_is_told_in_words() {
     let proxy = Proxy::open();
     let response = proxy.get("ftp://127.0.0.1/x");

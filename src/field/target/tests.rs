@@ -139,6 +139,32 @@ fn errors_say_what_was_found_and_expected() {
 }
 
 #[test]
+fn no_error_repeats_user_information() {
+    for received in [
+        "user:secret@h:443",
+        "user:secret@h",
+        "user:secret@",
+        "secret@[::1",
+        "[secret@::1]x",
+        "us%20er:secret@h:99999",
+        "a:b:secret@h",
+        "@secret",
+    ] {
+        let of_host = authority(received.as_bytes()).unwrap_err();
+        assert_eq!(of_host, TargetError::UserInfo, "{received}");
+        if let Ok(uri) = received.parse::<Uri>() {
+            let of_connect = Target::connect(&uri).unwrap_err().to_string();
+            assert!(!of_connect.contains("secret"), "{of_connect}");
+        }
+        if let Ok(uri) = format!("http://{received}/").parse::<Uri>()
+            && let Err(error) = Target::absolute(&uri)
+        {
+            assert!(!error.to_string().contains("secret"), "{received}: {error}");
+        }
+    }
+}
+
+#[test]
 fn connect_takes_host_and_port_and_nothing_else() {
     let connect = |target: &str| target.parse::<Uri>().ok().and_then(|uri| Target::connect(&uri).ok());
     let target = connect("Example.COM:443").unwrap();
