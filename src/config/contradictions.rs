@@ -129,7 +129,8 @@ fn origins(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
 
 fn clients(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
     let proxy = &draft.settings.proxy;
-    if proxy.upgrades.iter().any(|protocol| protocol.eq_ignore_ascii_case("h2c")) {
+    let name = |protocol: &str| protocol.split('/').next().unwrap_or_default().to_ascii_lowercase();
+    if proxy.upgrades.iter().any(|protocol| name(protocol) == "h2c") {
         contradictions.push(Contradiction {
             keys: &["proxy.upgrades"],
             found: "\"h2c\", whose requests would pass unseen".to_owned(),

@@ -30,11 +30,18 @@ pub(crate) fn asked_for(parts: &Parts, has_content: bool, options: &Options) -> 
     }
     treatment::upgrade_protocols(&parts.headers)
         .into_iter()
-        .find(|asked| {
-            !asked.eq_ignore_ascii_case("h2c")
-                && options.upgrades.iter().any(|allowed| allowed.eq_ignore_ascii_case(asked))
-        })
+        .find(|asked| options.upgrades.iter().any(|allowed| covers(allowed, asked)))
         .and_then(|asked| HeaderValue::from_str(asked).ok())
+}
+
+/// Whether an entry of the list allows a protocol: by its name, and by its version where the entry has one. Names are
+/// compared without case. RFC 9110 section 7.8.
+fn covers(allowed: &str, asked: &str) -> bool {
+    let name = |protocol: &str| protocol.split('/').next().unwrap_or_default().to_ascii_lowercase();
+    if name(asked) == "h2c" {
+        return false;
+    }
+    if allowed.contains('/') { allowed.eq_ignore_ascii_case(asked) } else { name(allowed) == name(asked) }
 }
 
 /// Sends the request on and joins both connections if the origin switches.
@@ -117,4 +124,29 @@ pub(crate) async fn upgrade(
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = headers;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_with_a_version_allows_that_one_and_one_without_allows_all() {
+        for (allowed, asked, expected) in [
+            ("websocket", "WebSocket", true),
+            ("websocket", "websocket/13", true),
+            ("websocket", "websockets", false),
+            ("foo/1", "foo/1", true),
+            ("Foo/1", "foo/1", true),
+            ("foo/1", "foo", false),
+            ("foo/1", "foo/1.1", false),
+            ("foo/1", "foo/2", false),
+            ("SPDY/3.1", "spdy/3.1", true),
+            ("foo", "foo/2", true),
+            ("h2c", "h2c", false),
+            ("h2c/1", "H2C/1", false),
+        ] {
+            assert_eq!(covers(allowed, asked), expected, "{allowed} {asked}");
+        }
+    }
 }

@@ -55,6 +55,9 @@ fn contradictions_are_errors() {
     for (toml, word) in [
         ("cache = { memory = '1MiB', max_object = '2MiB' }", "max_object"),
         ("proxy.upgrades = ['h2c']", "h2c"),
+        ("proxy.upgrades = ['H2C/1']", "h2c"),
+        ("proxy.upgrades = ['foo/']", "foo/1"),
+        ("proxy.upgrades = ['foo/1/2']", "foo/1"),
         ("server.listen = ['127.0.0.1:4000']\nadmin.listen = '127.0.0.1:4000'", "admin"),
         ("upstream = { dns_min_ttl = '2h', dns_max_ttl = '1h' }", "dns_min_ttl"),
     ] {

@@ -105,6 +105,28 @@ fn a_protocol_that_the_configuration_lists_passes() {
 }
 
 #[test]
+fn a_protocol_may_have_a_version() {
+    let origin = Origin::start();
+    origin.on("/x", |x| match x.request.field("upgrade") {
+        Some(protocol) => {
+            x.write(format!(
+                "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+            ));
+            x.done();
+        }
+        None => x.reply("200 OK", &[], "as it is"),
+    });
+    let proxy = Proxy::with("proxy.upgrades = ['foo/1', 'SPDY/3.1', 'echo']");
+    for (asked, status) in
+        [("foo/1", 101), ("spdy/3.1", 101), ("echo/7", 101), ("foo/2", 200), ("foo", 200), ("h2c/1", 200)]
+    {
+        let mut client = proxy.client();
+        ask(&mut client, &origin.url("/x"), &format!("Connection: upgrade\r\nUpgrade: {asked}\r\n"));
+        assert_eq!(client.head("GET").status, status, "{asked}");
+    }
+}
+
+#[test]
 fn switching_unasked_is_an_error_of_the_origin() {
     let origin = Origin::start();
     origin.on("/x", |x| {

@@ -2,7 +2,7 @@
 
 use super::{Key, Setting, When};
 use crate::config::kinds::figures::{Count, Switch, Time};
-use crate::config::kinds::names::{Address, HostSuffix, Net, PortSet, Token};
+use crate::config::kinds::names::{Address, HostSuffix, Net, PortSet, Protocol, Token};
 use crate::config::kinds::{Auto, Kind, Many, OneOf};
 use crate::proxy::ForwardedFor;
 
@@ -55,8 +55,9 @@ pub(super) const PROXY: &[Setting] = settings! {
     /// address.
     proxy.forwarded_for: OneOf<ForwardedFor> = r#""delete""#, Live => proxy.forwarded_for;
 
-    /// Protocols for which an Upgrade request passes. Never "h2c".
-    proxy.upgrades: Many<Token> = r#"["websocket"]"#, Live => proxy.upgrades;
+    /// Protocols for which an Upgrade request passes: one without a version in any, "foo/1" in that one.
+    /// Never "h2c".
+    proxy.upgrades: Many<Protocol> = r#"["websocket"]"#, Live => proxy.upgrades;
 
     /// A tunnel through which nothing has passed for this long is closed.
     proxy.tunnel_idle: Time<1> = r#""15min""#, Live => proxy.tunnel_idle;

@@ -57,6 +57,8 @@ kinds! {
     Glob: "a pattern with * and ?, such as \"http://*.example.com/*.js\"";
     /// A token of RFC 9110 section 5.6.2.
     Token: "a token: letters, digits and any of !#$%&'*+-.^_`|~";
+    /// What Upgrade names: a protocol, with or without a version. RFC 9110 section 7.8.
+    Protocol: "a protocol, with or without a version, such as \"websocket\" or \"foo/1\"";
     /// Text that is not empty.
     Text: "a string that is not empty";
     /// A path; the empty string is none.
@@ -204,9 +206,21 @@ impl Kind<String> for Glob {
 
 impl Kind<String> for Token {
     fn read(given: Given) -> Result<String, Wrongs> {
+        parsed::<Self, _>(given, |text| is_token(text).then(|| text.to_owned()))
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_token)
+}
+
+impl Kind<String> for Protocol {
+    fn read(given: Given) -> Result<String, Wrongs> {
         parsed::<Self, _>(given, |text| {
-            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            (!text.is_empty() && text.bytes().all(is_token)).then(|| text.to_owned())
+            let (name, version) =
+                text.split_once('/').map_or((text, None), |(name, version)| (name, Some(version)));
+            (is_token(name) && version.is_none_or(is_token)).then(|| text.to_owned())
         })
     }
 }
