@@ -1,6 +1,6 @@
 //! One exchange, from its request's head to its response's last byte: gathers the record and sends it once.
 
-use http::{HeaderMap, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use super::relay::Carried;
 use crate::body::{Body, Buffered, Done, Ended, Metered};
 use crate::cache::{CacheResult, Outcome};
 use crate::clock::{Moment, Stopwatch};
+use crate::field::treatment;
 use crate::telemetry::Telemetry;
 use crate::telemetry::{Record, Url};
 
@@ -146,6 +147,13 @@ impl Exchange {
         self.close_delimited = self.record.version < Version::HTTP_11
             && !head.headers.contains_key(header::CONTENT_LENGTH)
             && body.exact_length().is_none();
+        if self.close_delimited {
+            head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.record.version < Version::HTTP_11 && treatment::has_option(&head.headers, "close") {
+            // To a client that asks for keep-alive hyper adds it beside `close`, but for a response of its own version.
+            head.version = Version::HTTP_10;
+        }
         self.record.content_type = head.headers.get(header::CONTENT_TYPE).cloned();
         Response::from_parts(head, Metered::new(body, Some(self)))
     }

@@ -180,6 +180,30 @@ fn a_client_that_half_closed_gets_its_answer() {
 }
 
 #[test]
+fn an_http_1_0_client_is_told_when_its_connection_will_close() {
+    let origin = Origin::start();
+    origin.on("/chunked", |x| {
+        x.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    });
+    origin.serve("/length", "200 OK", &[], b"abc");
+    let proxy = Proxy::open();
+    let ask = |client: &mut Client, url: &str| {
+        client.send(format!("GET {url} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        client.response("GET")
+    };
+    let mut client = proxy.client();
+    let kept = ask(&mut client, &origin.url("/length"));
+    kept.assert_body("abc");
+    assert_eq!(kept.field("connection").as_deref(), Some("keep-alive"));
+    let last = ask(&mut client, &origin.url("/chunked"));
+    last.assert_body("abc");
+    assert_eq!(last.field("connection").as_deref(), Some("close"), "only the end of the connection ends it");
+    let refused = ask(&mut proxy.client(), "ftp://h/");
+    refused.assert_status(400);
+    assert_eq!(refused.field("connection").as_deref(), Some("close"));
+}
+
+#[test]
 fn trailers_pass_both_ways() {
     let origin = Origin::start();
     origin.on("/x", |x| {
