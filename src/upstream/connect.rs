@@ -329,11 +329,12 @@ impl Lost {
     }
 
     fn into_error(self, host: &Host, port: u16) -> UpstreamError {
-        if let Some(error) = self.dial {
-            return error;
-        }
+        // A rule that forbids one of its addresses says more about a name than that another could not be reached.
         if let Some((denied, address)) = self.denied {
             return UpstreamError::denied(denied, address);
+        }
+        if let Some(error) = self.dial {
+            return error;
         }
         let at = authority(host, port);
         match self.names {
