@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::admit::Local;
 use super::exchange::{Answer, Exchange};
-use super::refusal::Refusal;
+use super::refusal::{self, Refusal};
 use crate::body::Body;
 use crate::cache::{CacheResult, Outcome};
 use crate::pages::{self, Here};
@@ -43,7 +43,7 @@ pub(crate) fn answer(
                 (head, Body::full(bytes))
             }
             Err(refusal) => {
-                return refusal.answer(exchange, parts.headers.get(header::ACCEPT), has_content);
+                return refusal.answer(exchange, refusal::accept(&parts.headers).as_ref(), has_content);
             }
         },
     };
@@ -66,7 +66,7 @@ fn page(parts: &Parts, local: SocketAddr) -> Result<Response<bytes::Bytes>, Refu
     if pages::is_pac(path) {
         return Ok(pages::pac(&here));
     }
-    let mut response = pages::landing(&here, parts.headers.get(header::ACCEPT));
+    let mut response = pages::landing(&here, refusal::accept(&parts.headers).as_ref());
     if path != "/" {
         *response.status_mut() = StatusCode::NOT_FOUND;
     }

@@ -218,7 +218,21 @@ fn failed(error: &UpstreamError) -> Story {
     }
 }
 
-/// The `Accept` of a request.
+/// The `Accept` of a request; several lines are one list. RFC 9110 section 5.3.
 pub(crate) fn accept(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(header::ACCEPT).cloned()
+    let mut lines = headers.get_all(header::ACCEPT).iter();
+    let first = lines.next()?;
+    let mut joined = Vec::new();
+    for line in lines {
+        if joined.is_empty() {
+            joined.extend_from_slice(first.as_bytes());
+        }
+        joined.extend_from_slice(b", ");
+        joined.extend_from_slice(line.as_bytes());
+    }
+    if joined.is_empty() {
+        Some(first.clone())
+    } else {
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).ok()
+    }
 }

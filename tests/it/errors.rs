@@ -195,9 +195,15 @@ fn an_error_comes_in_the_form_that_the_client_takes() {
         ("application/json", "application/problem+json"),
         ("application/problem+json", "application/problem+json"),
         ("text/html;q=0.1, text/plain", "text/plain"),
+        ("image/png, text/html", "text/html"),
         ("image/png", "text/plain"),
     ] {
+        // On one line or several.
+        let lines: Vec<_> = accept.split(',').map(|range| format!("Accept: {range}")).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        let several = proxy.get_with(&url, &lines);
         let response = proxy.get_with(&url, &[&format!("Accept: {accept}")]);
+        assert_eq!(several.field("content-type"), response.field("content-type"), "{accept}");
         response.assert_error(502, "connection_refused");
         let found = response.field("content-type").unwrap();
         assert!(found.starts_with(kind), "{accept}: {found}");
