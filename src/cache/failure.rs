@@ -2,6 +2,7 @@
 
 use crate::policy::{self, Reason, StoredHead};
 use crate::upstream::UpstreamError;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// No response, and why.
@@ -20,6 +21,8 @@ pub enum Failure {
     Refused {
         /// In which respect.
         reason: Reason,
+        /// Who sent it.
+        address: SocketAddr,
     },
     /// `only-if-cached`, and nothing stored answers: 504 (RFC 9111 section 5.2.1.7).
     #[error("the request says only-if-cached, and nothing stored answers it")]

@@ -286,7 +286,7 @@ async fn attempt(
                 _,
             ) => {
                 if matches!(order.asking, Asking::Plain) {
-                    return Err(Failure::Refused { reason: Reason::NotModified });
+                    return Err(Failure::Refused { reason: Reason::NotModified, address });
                 }
                 order.asking = Asking::Plain;
             }
@@ -298,7 +298,7 @@ async fn attempt(
                 }
                 return Ok(Brought::Direct { received: Box::new(received), reason });
             }
-            (Verdict::Refuse(reason), _) => return Err(Failure::Refused { reason }),
+            (Verdict::Refuse(reason), _) => return Err(Failure::Refused { reason, address }),
         }
     }
 }

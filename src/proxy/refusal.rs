@@ -4,6 +4,7 @@
 //! fits the client's Accept; `Proxy-Status` says it in the terms of RFC 9209.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::net::SocketAddr;
 
 use super::exchange::{Answer, Exchange};
 use crate::access::Denied;
@@ -33,7 +34,7 @@ pub(crate) enum Refusal {
     /// TRACE goes on only when enabled.
     TraceIsOff,
     /// An upgrade that the origin answered otherwise than with what was asked for.
-    UpgradeFailed(String),
+    UpgradeFailed { what: String, address: SocketAddr },
     /// The cache has no response.
     Failed(Failure),
     /// The way to the origin failed, for a tunnel or an upgrade.
@@ -78,6 +79,7 @@ impl Refusal {
             }
             _ => None,
         };
+        let upstream = self.upstream();
         let story = self.story();
         let page = ErrorPage {
             error: story.error,
@@ -99,9 +101,33 @@ impl Refusal {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             exchange.link().linger();
         }
-        let outcome =
-            Outcome { result: story.result, error: story.error, detail: story.detail, ..Outcome::default() };
+        let outcome = Outcome {
+            result: story.result,
+            error: story.error,
+            detail: story.detail,
+            upstream,
+            ..Outcome::default()
+        };
         exchange.send(head, Body::full(bytes), outcome)
+    }
+
+    /// Who was dialled, where it came to that.
+    fn upstream(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Upstream(error) => dialled(error),
+            Self::Failed(Failure::Upstream(error) | Failure::MustRevalidate(error)) => dialled(error),
+            Self::Failed(Failure::Refused { address, .. }) | Self::UpgradeFailed { address, .. } => {
+                Some(*address)
+            }
+            Self::Failed(Failure::OnlyIfCached(_))
+            | Self::Malformed(_)
+            | Self::TargetTooLong { .. }
+            | Self::HeadTooLarge { .. }
+            | Self::Target(_)
+            | Self::Denied(_)
+            | Self::Loop
+            | Self::TraceIsOff => None,
+        }
     }
 
     fn story(self) -> Story {
@@ -138,7 +164,7 @@ impl Refusal {
                 close: false,
                 detail: None,
             },
-            Self::UpgradeFailed(what) => Story {
+            Self::UpgradeFailed { what, .. } => Story {
                 status: StatusCode::BAD_GATEWAY,
                 result: CacheResult::Error,
                 error: Some(ProxyError::HttpUpgradeFailed),
@@ -156,7 +182,7 @@ impl Refusal {
                 close: false,
                 detail: Some(reason),
             },
-            Self::Failed(Failure::Refused { reason }) => Story {
+            Self::Failed(Failure::Refused { reason, .. }) => Story {
                 status: StatusCode::BAD_GATEWAY,
                 result: CacheResult::Error,
                 error: Some(ProxyError::HttpProtocolError),
@@ -216,6 +242,11 @@ fn failed(error: &UpstreamError) -> Story {
         close: false,
         detail: None,
     }
+}
+
+/// An address that is forbidden is not dialled.
+fn dialled(error: &UpstreamError) -> Option<SocketAddr> {
+    error.address.filter(|_| error.denied.is_none())
 }
 
 /// The `Accept` of a request; several lines are one list. RFC 9110 section 5.3.

@@ -76,12 +76,13 @@ pub(crate) async fn upgrade(
         Ok(received) => received,
         Err(error) => return Refusal::Upstream(error).answer(exchange, accept.as_ref(), true),
     };
+    let address = received.address;
     let outcome = Outcome {
         result: CacheResult::Bypass,
         forward: Some(Forward::Bypass),
         detail: Some(Reason::Upgrade),
         forward_status: Some(received.status),
-        upstream: Some(received.address),
+        upstream: Some(address),
         ..Outcome::default()
     };
     if received.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -100,13 +101,13 @@ pub(crate) async fn upgrade(
     }
     let Some(upgraded) = received.upgraded else {
         let what = "The origin switched protocols, but its connection can't be had.".to_owned();
-        return Refusal::UpgradeFailed(what).answer(exchange, accept.as_ref(), true);
+        return Refusal::UpgradeFailed { what, address }.answer(exchange, accept.as_ref(), true);
     };
     // A 101 names the protocol that it switches to; one that names none is taken at its word.
     let switched = received.protocol.as_ref().unwrap_or(&protocol);
     if !switched.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()) {
         let what = "The origin switched to a protocol that was not asked for.".to_owned();
-        return Refusal::UpgradeFailed(what).answer(exchange, accept.as_ref(), true);
+        return Refusal::UpgradeFailed { what, address }.answer(exchange, accept.as_ref(), true);
     }
     let mut headers = received.headers;
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

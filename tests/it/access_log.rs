@@ -38,6 +38,37 @@ fn a_json_line_tells_the_exchange() {
 }
 
 #[test]
+fn a_failure_tells_who_was_asked() {
+    let origin = Origin::start();
+    origin.on("/ssh", |x| {
+        x.write("SSH-2.0-x\r\n");
+        x.close();
+    });
+    origin.on("/late", |x| {
+        x.wire().ends();
+    });
+    origin.serve("/validated", "304 Not Modified", &[], b"");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = Proxy::with(
+        "upstream.first_byte_timeout = '200ms'\naccess.allow_private = false\naccess.allow_destinations = ['127.0.0.1/32']",
+    );
+    let refused = format!("http://{closed}/refused");
+    let denied = format!("http://127.0.0.2:{}/denied", origin.address.port());
+    for (url, status, asked) in [
+        (origin.url("/ssh"), 502, Some(origin.address)),
+        (origin.url("/late"), 504, Some(origin.address)),
+        (origin.url("/validated"), 502, Some(origin.address)),
+        (refused, 502, Some(closed)),
+        (denied, 403, None),
+    ] {
+        proxy.get(&url).assert_status(status);
+        let line = proxy.log.wait("the log", |l| l.contains(&url));
+        let log: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(log["upstream"].as_str().map(str::to_owned), asked.map(|a| a.to_string()), "{line}");
+    }
+}
+
+#[test]
 fn queries_show_when_asked_for_and_credentials_never() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &[], b"x");
