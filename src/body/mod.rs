@@ -25,6 +25,8 @@ pub mod span;
 pub(crate) mod stall;
 pub mod stored;
 
+use std::error::Error as _;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -86,7 +88,16 @@ impl From<hyper::Error> for Error {
         } else if error.is_parse() {
             (ProxyError::HttpProtocolError, "the message's framing is broken")
         } else {
-            (ProxyError::ConnectionTerminated, "the connection broke before the message ended")
+            // hyper tells a body's faults as errors of I/O.
+            match error.source().and_then(|cause| cause.downcast_ref()).map(std::io::Error::kind) {
+                Some(ErrorKind::InvalidData | ErrorKind::InvalidInput) => {
+                    (ProxyError::HttpProtocolError, "its chunks are malformed")
+                }
+                Some(ErrorKind::UnexpectedEof) => {
+                    (ProxyError::HttpResponseIncomplete, "the connection ended before the message did")
+                }
+                _ => (ProxyError::ConnectionTerminated, "the connection broke before the message ended"),
+            }
         };
         Self::new(kind, what).because(error)
     }

@@ -233,9 +233,12 @@ fn failed(error: &UpstreamError) -> Story {
     if let Some(denied) = &error.denied {
         return Story { error: Some(error.kind), ..refused(denied) };
     }
+    // The one failure on the way to the origin that is the client's: content that is malformed, or does not come.
+    let result =
+        if error.kind == ProxyError::HttpRequestError { CacheResult::Invalid } else { CacheResult::Error };
     Story {
         status: error.kind.status(),
-        result: CacheResult::Error,
+        result,
         error: Some(error.kind),
         says: error.to_string(),
         todo: error.kind.todo().into(),

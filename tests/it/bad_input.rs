@@ -255,6 +255,7 @@ fn malformed_chunks_never_become_a_whole_request() {
         ("no number", "g\r\nhello\r\n0\r\n\r\n"),
         ("an overflow", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
         ("a wrong end", "5\r\nhelloXX0\r\n\r\n"),
+        ("no number again", "zz\r\nhello\r\n0\r\n\r\n"),
         ("a bare LF after the size", "5\nhello\r\n0\r\n\r\n"),
         ("a size too small", "4\r\nhello\r\n0\r\n\r\n"),
     ] {
@@ -266,10 +267,43 @@ fn malformed_chunks_never_become_a_whole_request() {
         ));
         client.wire.half_close();
         let answer = client.try_response("PUT");
-        assert!(!answer.as_ref().is_ok_and(|r| r.status == 200), "{what}: {answer:?}");
+        let answer = answer.unwrap_or_else(|error| panic!("{what}: {error}"));
+        answer.assert_error(400, "http_request_error");
+        assert!(answer.text().contains("chunks are malformed"), "{what}: {answer}");
         let whole = setup.origin.requests("/put")[count..].iter().any(|r| r.whole == Some(true));
         assert!(!whole, "{what}: a complete request reached the origin");
     }
+}
+
+#[test]
+fn content_that_is_malformed_cut_or_stalled_counts_as_invalid() {
+    let origin = Origin::start();
+    origin.on("/put", |x| {
+        x.body();
+        x.reply("200 OK", &[], "done");
+    });
+    let proxy = Proxy::with("proxy.between_bytes_timeout = '200ms'");
+    let cases = [
+        ("malformed", "Transfer-Encoding: chunked\r\n\r\nzz\r\n", "malformed"),
+        ("cut", "Content-Length: 9\r\n\r\nhel", "ended before"),
+        ("cut-chunks", "Transfer-Encoding: chunked\r\n\r\n9\r\nhel", "ended before"),
+        ("stalled", "Content-Length: 9\r\n\r\nhel", "nothing of it for"),
+    ];
+    for (what, content, says) in cases {
+        let mut client = proxy.client();
+        client.send(format!("PUT {}?{what} HTTP/1.1\r\nHost: h\r\n{content}", origin.url("/put")));
+        if what.starts_with("cut") {
+            client.wire.half_close();
+        }
+        let response = client.response("PUT");
+        response.assert_error(400, "http_request_error");
+        assert!(response.text().contains(says), "{what}: {response}");
+    }
+    for line in proxy.log.wait_count("the log", cases.len(), |l| l.contains("/put")) {
+        assert!(line.contains("\"result\":\"invalid\"") && line.contains("http_request_error"), "{line}");
+    }
+    assert!((proxy.metric("larder_requests_total", &["invalid", "400"]) - cases.len() as f64).abs() < 0.1);
+    assert!(proxy.metric("larder_requests_total", &["\"error\""]).abs() < 0.1);
 }
 
 #[test]
