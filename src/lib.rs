@@ -39,7 +39,8 @@
 //!
 //! # The way of one GET
 //! 1. [`server`] accepts and counts; `proxy::connection` runs hyper over a socket (`proxy::link`) that knows the
-//!    phase for the time limits, lets interim responses out between messages, and may linger at the end.
+//!    phase for the time limits, lets interim responses out between messages, and may linger at the end. What hyper
+//!    can't parse never gets further, and is refused from there (`proxy::unparsed`).
 //! 2. `Proxy::handle` takes one snapshot of the settings for the whole exchange and begins its record
 //!    (`proxy::exchange`). `admit` gives a target, a tunnel, an answer of our own, or a `Refusal`.
 //! 3. `forward` strips what is hop-by-hop ([`field::treatment`]) before anything is decided: what does not reach

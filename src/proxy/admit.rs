@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use crate::field::target::{self, Target};
 
 /// The longest method that is forwarded: RFC 9110 names none above 16 bytes, registered ones reach 17.
-const MAX_METHOD: usize = 64;
+pub(crate) const MAX_METHOD: usize = 64;
 
 /// What an admitted request asks for.
 #[derive(Debug)]
@@ -113,17 +113,13 @@ fn limits(parts: &Parts, settings: &Settings) -> Result<(), Refusal> {
     }
     let fields = parts.headers.len();
     if fields > options.max_fields {
-        return Err(Refusal::HeadTooLarge {
-            what: format!("{fields} fields, and at most {} are taken", options.max_fields),
-        });
+        return Err(Refusal::TooManyFields { limit: options.max_fields });
     }
     // hyper's own limit has a read's worth of slack; heads are seldom long enough to be worth adding up.
     if fields > 0 {
         let size: usize = parts.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
         if size > options.max_head {
-            return Err(Refusal::HeadTooLarge {
-                what: format!("{size} bytes, and at most {} are taken", options.max_head),
-            });
+            return Err(Refusal::HeadTooLarge { limit: options.max_head });
         }
     }
     Ok(())

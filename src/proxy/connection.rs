@@ -14,8 +14,9 @@ use tokio::time::{Instant, Sleep};
 
 use super::link::{ClientIo, Link, Phase};
 use super::tunnel::Active;
-use super::{Call, Proxy};
+use super::{Call, Proxy, unparsed};
 use crate::clock::Stopwatch;
+use crate::field::date;
 use crate::shutdown::Shutdown;
 
 /// After a refusal, what a client may still send before the socket is closed on it. Without it the client's
@@ -65,7 +66,9 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
     };
     let end = std::future::poll_fn(|cx| watched.poll(cx)).await;
     let parts = watched.connection.into_parts();
-    let stream = parts.io.into_inner().into_stream();
+    let io = parts.io.into_inner();
+    let is_unanswered = io.is_unanswered(&parts.read_buf);
+    let stream = io.into_stream();
     match end {
         End::Done => {
             if let Some(tunnel) = link.take_tunnel() {
@@ -77,15 +80,21 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         }
         End::Broken(error) => {
             tracing::debug!(%error, %peer, "a client's connection broke");
-            if error.is_parse() {
-                proxy.refused_by_hyper(&error, &link, peer);
-            }
             if link.is_reset() {
                 if let Err(error) = stream.set_zero_linger() {
                     tracing::debug!(%error, "the reset could not be arranged");
                 }
             } else if error.is_parse() {
-                // hyper has answered 400, 414 or 431 by itself.
+                let too_large = error.is_parse_too_large();
+                let refusal = unparsed::judge(too_large, &error.to_string(), &parts.read_buf, &options);
+                let answer = proxy.refuse(refusal, &link, peer);
+                let date = date::format(proxy.clock.now().unix());
+                let bytes = unparsed::written(answer, date).await;
+                let mut stream = stream;
+                // Where bytes of a response before it still waited, hyper's own answer has gone out behind them.
+                if is_unanswered {
+                    write(&mut stream, &bytes, limits.write).await;
+                }
                 linger(stream).await;
             }
         }
@@ -107,6 +116,13 @@ impl Drop for Claims {
     fn drop(&mut self) {
         drop(self.0.take_tunnel());
         self.0.flushed();
+    }
+}
+
+/// Writes what the client should be told last.
+async fn write(stream: &mut TcpStream, bytes: &[u8], limit: Duration) {
+    if let Ok(Err(error)) = tokio::time::timeout(limit, stream.write_all(bytes)).await {
+        tracing::trace!(%error, "the client closed before its answer");
     }
 }
 

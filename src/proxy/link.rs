@@ -2,8 +2,9 @@
 //!
 //! hyper's HTTP/1 server has no way to send an interim response, no time limit but one, and shuts the socket
 //! down as it likes. So the socket is wrapped: interim heads wait in a queue and go out between two messages
-//! (RFC 9110 section 15.2), the phase of the connection is noted for the time limits, and shutting down is
-//! left to the connection, which may linger first.
+//! (RFC 9110 section 15.2), the phase of the connection is noted for the time limits, hyper's own answer to what it
+//! can't parse is kept back, since the connection has a better one, and shutting down is left to the connection,
+//! which may linger first.
 //!
 //! ```text
 //!  Idle --first byte--> Head --request--> Exchange --response sent--> Idle
@@ -113,6 +114,11 @@ impl Link {
         (self.blocked.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
     }
 
+    /// Whether no exchange is running, though content of the last one may still be on its way.
+    fn is_between_exchanges(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) != Phase::Exchange as u8
+    }
+
     /// Takes interim responses from now on, until the final one is there. Gives the exchange that they are for.
     pub(crate) fn open_interim(&self) -> u64 {
         let exchange = self.exchanges();
@@ -214,6 +220,10 @@ pub(crate) struct ClientIo {
     link: std::sync::Arc<Link>,
     /// Bytes of a message went out, or were tried, since the last complete flush: no interim head may come now.
     mid_message: bool,
+    /// The last exchange whose response is out as a whole.
+    through: u64,
+    /// hyper has answered by itself, and nothing of that went out.
+    kept_back: bool,
     /// An interim head on its way out.
     sending: Bytes,
     /// The exchange in which bytes or the client's end were found waiting: there is nothing more to look for.
@@ -224,7 +234,22 @@ pub(crate) struct ClientIo {
 
 impl ClientIo {
     pub(crate) fn new(stream: TcpStream, link: std::sync::Arc<Link>) -> Self {
-        Self { stream, link, mid_message: false, sending: Bytes::new(), looked_at: 0, tail: [0; 3] }
+        Self {
+            stream,
+            link,
+            mid_message: false,
+            through: 0,
+            kept_back: false,
+            sending: Bytes::new(),
+            looked_at: 0,
+            tail: [0; 3],
+        }
+    }
+
+    /// Whether a request that hyper could not parse has been answered by nobody, so that its answer may still be
+    /// written. To the beginning of HTTP/2 hyper says nothing.
+    pub(crate) fn is_unanswered(&self, unparsed: &[u8]) -> bool {
+        self.kept_back || (!self.mid_message && unparsed.starts_with(b"PRI * HTTP/2.0"))
     }
 
     pub(crate) fn into_stream(self) -> TcpStream {
@@ -282,6 +307,16 @@ impl ClientIo {
         }
     }
 
+    /// Whether hyper is about to refuse by itself what it could not parse: of all that it writes, this alone begins a
+    /// message when no exchange is running and every response is out. (What is told last of a response, the end of its
+    /// chunks, may come that late too.)
+    fn is_hypers_own(&self, bytes: &[u8]) -> bool {
+        !self.mid_message
+            && self.link.is_between_exchanges()
+            && self.through == self.link.exchanges()
+            && (bytes.starts_with(b"HTTP/1.1 4") || bytes.starts_with(b"HTTP/1.0 4"))
+    }
+
     fn poll_before_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.mid_message {
             ready!(self.poll_interim(cx))?;
@@ -317,6 +352,10 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_hypers_own(buf) {
+            self.kept_back = true;
+            return Poll::Ready(Ok(buf.len()));
+        }
         ready!(self.poll_before_write(cx))?;
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(&result);
@@ -328,6 +367,10 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if bufs.first().is_some_and(|first| self.is_hypers_own(first)) {
+            self.kept_back = true;
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         ready!(self.poll_before_write(cx))?;
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note_write(&result);
@@ -341,6 +384,9 @@ impl AsyncWrite for ClientIo {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_interim(cx))?;
         self.mid_message = false;
+        if self.link.is_between_exchanges() {
+            self.through = self.link.exchanges();
+        }
         self.link.flushed();
         self.poll_gone(cx)?;
         Poll::Ready(Ok(()))
@@ -357,6 +403,11 @@ pub(crate) fn interim_head(status: http::StatusCode, headers: &http::HeaderMap) 
     if !status.is_informational() || status == http::StatusCode::SWITCHING_PROTOCOLS {
         return None;
     }
+    Some(head(status, headers))
+}
+
+/// The bytes of a response's head.
+pub(crate) fn head(status: http::StatusCode, headers: &http::HeaderMap) -> Vec<u8> {
     let mut head = Vec::with_capacity(64 + headers.len() * 48);
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
@@ -371,7 +422,7 @@ pub(crate) fn interim_head(status: http::StatusCode, headers: &http::HeaderMap) 
         head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
-    Some(head)
+    head
 }
 
 #[cfg(test)]

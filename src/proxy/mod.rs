@@ -16,10 +16,11 @@ mod local;
 mod refusal;
 mod relay;
 mod tunnel;
+mod unparsed;
 mod upgrade;
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Method, Request, StatusCode, Version, header};
+use http::{HeaderMap, Method, Request, Version, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -32,9 +33,8 @@ use tokio::net::TcpStream;
 
 use crate::access::Access;
 use crate::body::{Body, Buffers};
-use crate::cache::{self, Cache, CacheResult, Outcome};
+use crate::cache::{self, Cache};
 use crate::clock::Clock;
-use crate::field::status::ProxyError;
 use crate::field::via::Pseudonym;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
@@ -42,6 +42,7 @@ use crate::upstream::Upstream;
 use admit::{Admitted, admit};
 use exchange::{Answer, Exchange};
 use link::Link;
+use refusal::Refusal;
 
 /// `proxy`'s settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,24 +190,13 @@ impl Proxy {
         &self.counts
     }
 
-    /// Notes a request that hyper answered by itself, with 400, 414 or 431, since it could not be parsed.
-    fn refused_by_hyper(&self, error: &hyper::Error, link: &Arc<Link>, peer: SocketAddr) {
-        let status = match (error.is_parse_too_large(), error.to_string().contains("URI")) {
-            (true, true) => StatusCode::URI_TOO_LONG,
-            (true, false) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            (false, _) => StatusCode::BAD_REQUEST,
-        };
+    /// The answer to a request that could not be parsed.
+    fn refuse(&self, refusal: Refusal, link: &Arc<Link>, peer: SocketAddr) -> Answer {
         // What the method was is not known; "-" is none, and a token.
         let method = Method::from_bytes(b"-").unwrap_or_default();
         let mut exchange = self.exchange(link, peer, method, Version::HTTP_11);
         exchange.asks("-", &HeaderMap::new());
-        let outcome = Outcome {
-            result: CacheResult::Invalid,
-            error: Some(ProxyError::HttpRequestError),
-            ..Outcome::default()
-        };
-        exchange.answered(status, outcome);
-        exchange.finish(0, true);
+        refusal.answer(exchange, None, false)
     }
 
     fn exchange(&self, link: &Arc<Link>, peer: SocketAddr, method: Method, version: Version) -> Exchange {

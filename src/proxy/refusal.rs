@@ -21,10 +21,12 @@ use crate::upstream::UpstreamError;
 pub(crate) enum Refusal {
     /// The request breaks RFC 9112.
     Malformed(String),
-    /// The request line is too long. Bytes.
+    /// The target is too long, as far as it has come. Bytes.
     TargetTooLong { found: usize, limit: usize },
-    /// The head is too large.
-    HeadTooLarge { what: String },
+    /// The head is too large. Bytes.
+    HeadTooLarge { limit: usize },
+    /// The head has too many fields.
+    TooManyFields { limit: usize },
     /// The target is none.
     Target(TargetError),
     /// A rule of access forbids it.
@@ -123,6 +125,7 @@ impl Refusal {
             | Self::Malformed(_)
             | Self::TargetTooLong { .. }
             | Self::HeadTooLarge { .. }
+            | Self::TooManyFields { .. }
             | Self::Target(_)
             | Self::Denied(_)
             | Self::Loop
@@ -136,12 +139,16 @@ impl Refusal {
             Self::TargetTooLong { found, limit } => invalid(
                 StatusCode::URI_TOO_LONG,
                 format!(
-                    "The target is {found} bytes long, and at most {limit} are taken (limits.request_line)."
+                    "The target has {found} bytes or more, and at most {limit} are taken (limits.request_line)."
                 ),
             ),
-            Self::HeadTooLarge { what } => invalid(
+            Self::HeadTooLarge { limit } => invalid(
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                format!("The request's head has {what} (limits.request_head, limits.request_fields)."),
+                format!("The request's head has more than {limit} bytes of fields (limits.request_head)."),
+            ),
+            Self::TooManyFields { limit } => invalid(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                format!("The request's head has more than {limit} fields (limits.request_fields)."),
             ),
             Self::Target(error) => invalid(StatusCode::BAD_REQUEST, error.to_string()),
             Self::Denied(denied) => refused(&denied),

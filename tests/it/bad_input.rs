@@ -34,6 +34,12 @@ impl Setup {
             Ok(r) if r.field("connection").as_deref() != Some("close") => {
                 Some("close was not announced".to_owned())
             }
+            Ok(r) if r.body.is_empty() || r.broken.is_some() || r.field("date").is_none() => {
+                Some("the answer was blank".to_owned())
+            }
+            Ok(r) if !r.proxy_status().contains("error=http_request_error") => {
+                Some(format!("Proxy-Status was {}", r.proxy_status()))
+            }
             Ok(_) => None,
         }
     }
@@ -202,8 +208,11 @@ fn other_protocols_get_an_answer_or_a_close() {
         let mut client = setup.proxy.client();
         client.send(bytes);
         client.wire.half_close();
+        // A head that ends too early is none; whatever else comes is told what it is not.
         if let Ok(response) = client.try_response("GET") {
-            assert!(response.status >= 400, "{what}: {response}");
+            response.assert_error(400, "http_request_error");
+        } else {
+            assert!(matches!(what, "SOCKS 5" | "SOCKS 4" | "SMTP" | "empty lines"), "{what}: no answer");
         }
         assert_eq!(setup.origin.all().len(), 0, "{what}");
     }
@@ -219,20 +228,35 @@ fn what_is_too_large_is_refused_by_its_own_status() {
         (0..count).map(|i| format!("X-{i}: {}\r\n", "v".repeat(size))).collect()
     };
     let asked = |more: &str| format!("GET URL HTTP/1.1\r\nHost: HOST\r\n{more}\r\n");
+    let long = |length: usize| format!("GET URL?{} HTTP/1.1\r\nHost: HOST\r\n\r\n", "a".repeat(length));
     setup.check(
         &[414],
-        [("a long target", format!("GET URL?{} HTTP/1.1\r\nHost: HOST\r\n\r\n", "a".repeat(9_000)))],
+        [
+            ("a long target", long(9_000)),
+            ("one that hyper does not take", long(70_000)),
+            ("one longer than a head", long(140_000)),
+        ],
     );
     setup.check(
         &[431],
         [
             ("a large head", asked(&fields(90, 1_000))),
             ("one large field", asked(&fields(1, 70_000))),
+            ("one far too large field", asked(&fields(1, 140_000))),
+            ("one field too many", asked(&fields(100, 1))),
             ("many fields", asked(&fields(150, 1))),
         ],
     );
-    let method = "M".repeat(9_000);
-    setup.check(&[400, 414], [("a long method", format!("{method} URL HTTP/1.1\r\nHost: HOST\r\n\r\n"))]);
+    for (head, limit) in [
+        (long(140_000), "limits.request_line"),
+        (asked(&fields(1, 140_000)), "limits.request_head"),
+        (asked(&fields(150, 1)), "limits.request_fields"),
+    ] {
+        let told = setup.proxy.raw(head.replace("URL", "http://h/").replace("HOST", "h")).text();
+        assert!(told.contains(limit), "{limit}: {told}");
+    }
+    let method = |length: usize| format!("{} URL HTTP/1.1\r\nHost: HOST\r\n\r\n", "M".repeat(length));
+    setup.check(&[400], [("a long method", method(9_000)), ("one longer than a head", method(140_000))]);
     let cookie = format!("Cookie: {}", "c".repeat(16 << 10));
     setup.origin.serve("/x", "200 OK", &[], b"x");
     setup.proxy.get_with(&setup.origin.url("/x"), &[&cookie]).assert_status(200);
@@ -327,8 +351,68 @@ fn garbage_behind_a_request_gets_400() {
     let mut client = setup.proxy.client();
     client.send(format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n\0\0garbage\r\n\r\n", setup.origin.url("/x")));
     client.response("GET").assert_status(200).assert_body("x");
+    client.response("GET").assert_error(400, "http_request_error");
+    assert!(client.wire.ends());
+}
+
+#[test]
+fn garbage_behind_requests_is_answered_after_them() {
+    let setup = Setup::new();
+    setup.origin.on("/chunked", |x| {
+        x.write("HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    });
+    let large = crate::support::pattern(3_000_000);
+    let content = large.clone();
+    setup.origin.on("/large", move |x| x.reply("200 OK", &[], &content));
+    let get = |url: &str| format!("GET {url} HTTP/1.1\r\nHost: h\r\n\r\n");
+    let chunked = setup.origin.url("/chunked");
+    let mut client = setup.proxy.client();
+    // Answers of origins, of the store and of our own, that look like what follows or take long to be read.
+    client.send(get(&chunked) + &get("http://h:0/") + "\0\0garbage\r\n\r\n");
+    client.response("GET").assert_status(400).assert_body("abc");
+    client.response("GET").assert_error(400, "http_request_error");
+    assert!(client.wire.ends(), "the first fault ends it");
+
+    let mut client = setup.proxy.client();
+    client.send(
+        get(&setup.origin.url("/x")) + &get(&setup.origin.url("/x")) + &get(&chunked) + "\0\0garbage\r\n\r\n",
+    );
+    for _ in 0..2 {
+        client.response("GET").assert_status(200).assert_body("x");
+    }
+    client.response("GET").assert_status(400).assert_body("abc");
+    client.response("GET").assert_error(400, "http_request_error");
+    assert!(client.wire.ends());
+
+    let mut client = setup.proxy.client();
+    client.send(get(&setup.origin.url("/large")) + "\0\0garbage\r\n\r\n");
+    client.response("GET").assert_status(200).assert_body(&large);
     client.response("GET").assert_status(400);
     assert!(client.wire.ends());
+}
+
+#[test]
+fn what_cannot_be_parsed_is_logged_and_counted_once_with_its_status() {
+    let proxy = Proxy::open();
+    let cases = [
+        ("\0\0\r\n\r\n".to_owned(), 400),
+        (format!("GET http://h/{} HTTP/1.1\r\n", "a".repeat(140_000)), 414),
+        (format!("GET http://h/ HTTP/1.1\r\n{}", "X: y\r\n".repeat(150)), 431),
+    ];
+    for (bytes, status) in &cases {
+        let response = proxy.raw(bytes);
+        response.assert_error(*status, "http_request_error");
+        let line = proxy.log.wait("the log", |l| l.contains(&format!("\"status\":{status}")));
+        let log: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            (&log["result"], &log["error"]),
+            (&"invalid".into(), &"http_request_error".into()),
+            "{line}"
+        );
+        assert!(response.text().contains(log["id"].as_str().unwrap()), "{response}");
+    }
+    assert_eq!(proxy.log.all().len(), cases.len());
+    assert!((proxy.metric("larder_requests_total", &["invalid"]) - 3.0).abs() < 0.1);
 }
 
 #[test]
