@@ -16,7 +16,6 @@ use crate::body::Buffers;
 use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::config::{Overrides, Settings, diff};
-use crate::field::treatment;
 use crate::field::via::Pseudonym;
 use crate::policy::rules::{Rules, glob_matches};
 use crate::proxy::{self, Proxy};
@@ -156,7 +155,7 @@ impl App {
         let invalid = |what: String| ControlError::Invalid(what);
         let purged = match &purge.what {
             PurgeWhat::Url(url) => {
-                let target = cache::parse_url(url).map_err(invalid)?;
+                let (_, target) = cache::parse_url(url).map_err(invalid)?;
                 self.cache.purge(&target, &self.proxy.settings().cache, purge.dry_run)
             }
             PurgeWhat::Host(host) => {
@@ -170,16 +169,18 @@ impl App {
     }
 
     async fn explain(self: &Arc<Self>, mut ask: Explain) -> Result<serde_json::Value, ControlError> {
-        // As `proxy` does: what does not reach the origin decides nothing.
-        treatment::strip_request(&mut ask.headers);
-        let target = cache::parse_url(&ask.url).map_err(ControlError::Invalid)?;
+        let (uri, target) = cache::parse_url(&ask.url).map_err(ControlError::Invalid)?;
         let settings = self.proxy.settings();
-        settings
-            .access
-            .port(target.scheme, target.port)
-            .map_err(|denied| ControlError::Invalid(format!("{}: {}", denied.what, denied.allow)))?;
+        if let Err(refused) = proxy::explain::rehearse(&uri, &mut ask.headers, &settings) {
+            return Ok(serde_json::json!({ "url": target.url(), "refused": refused }));
+        }
         let hop = cache::Hop { version: http::Version::HTTP_11, pseudonym: Arc::clone(&settings.pseudonym) };
-        Ok(self.cache.explain(target, ask.headers, hop, &settings.access, &settings.cache).await)
+        let explained = self.cache.explain(target, ask.headers, hop, &settings.access, &settings.cache).await;
+        let mut told = explained.told;
+        if let Some(failure) = explained.failure {
+            told["refused"] = proxy::explain::failed(failure);
+        }
+        Ok(told)
     }
 
     fn gauges(&self) -> Gauges {

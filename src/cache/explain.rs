@@ -1,21 +1,33 @@
 //! `larder explain`: the decision on a request, told from what is stored, or from an answer that is asked for.
 //! Nothing is stored by asking.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+use super::failure::Failure;
+use super::fetch::{self, Asking};
 use super::{Cache, Hop, Settings};
 use crate::access::Access;
 use crate::body::Body;
 use crate::field::target::{Target, TargetError};
-use crate::policy::{self, Asked, RequestFacts, Terms, explain};
+use crate::policy::explain::{self, Judgement};
+use crate::policy::{self, Plan, Reply, RequestFacts, Terms, Verdict};
 use crate::store::CacheKey;
-use crate::upstream::Call;
+use crate::upstream::{Call, Received};
+
+/// What would be done with a request.
+#[derive(Debug)]
+pub struct Explained {
+    /// The request, the decision with its inputs, and the origin's answer where it was asked.
+    pub told: Value,
+    /// Why the client would get no response.
+    pub failure: Option<Failure>,
+}
 
 impl Cache {
-    /// Tells what would be done with a GET of `target`. Where nothing stored answers, the origin is asked, and
-    /// its answer is judged without being stored.
+    /// Tells what would be done with a GET of `target`. Where nothing stored answers, the origin is asked what
+    /// the proxy would ask, and its answer is judged without being stored.
     pub async fn explain(
         &self,
         target: Target,
@@ -23,29 +35,30 @@ impl Cache {
         hop: Hop,
         access: &Arc<Access>,
         settings: &Settings,
-    ) -> Value {
+    ) -> Explained {
         let rule = settings.rules.find(&target);
         let key = CacheKey::of(&target, rule);
         let candidates = self.store().candidates(&key);
         let method = Method::GET;
         let facts = RequestFacts::of(&method, &headers, false);
         let terms = Terms { options: &settings.policy, rule, now: self.clock.now() };
-        let decision = explain::decision(&facts, &candidates, &terms);
         let mut told = json!({
             "url": target.url(),
             "key": key.as_str(),
             "rule": rule.map(|rule| rule.name.as_str()),
-            "decision": &decision,
+            "decision": explain::decision(&facts, &candidates, &terms),
         });
-        if matches!(decision.plan, "serve" | "serve-and-refresh" | "unsatisfiable") {
-            return told;
+        let plan = policy::plan(&facts, &candidates, &terms);
+        match plan {
+            Plan::Serve { .. } | Plan::ServeAndRefresh { .. } => return Explained { told, failure: None },
+            Plan::Unsatisfiable { reason } => {
+                return Explained { told, failure: Some(Failure::OnlyIfCached(reason)) };
+            }
+            Plan::Bypass { .. } | Plan::Fetch { .. } | Plan::Revalidate { .. } | Plan::Complete { .. } => {}
         }
-        let validated = if decision.plan == "revalidate" { decision.chosen } else { None };
-        let validated = validated.map(|index| &candidates[index].head);
+        let asking = Asking::of(&plan, &candidates);
         let mut outgoing = hop.outgoing(&headers);
-        if let Some(stored) = validated {
-            policy::conditional(&mut outgoing, stored);
-        }
+        asking.put(&mut outgoing);
         let request_time = self.clock.now();
         let sent = self
             .upstream
@@ -60,29 +73,62 @@ impl Cache {
                 upgrade: None,
             })
             .await;
-        let answer = match sent {
+        let terms = Terms { now: self.clock.now(), ..terms };
+        let mut failure = None;
+        told["answer"] = match sent {
             Ok(received) => {
-                let now = self.clock.now();
-                let terms = Terms { now, ..terms };
-                let asked = validated.map_or(Asked::Plain, Asked::Validation);
-                let reply = super::fetch::reply(&received, request_time, now);
-                let fields: Vec<(String, String)> = received
-                    .headers
-                    .iter()
-                    .filter(|(name, _)| *name != http::header::SET_COOKIE)
-                    .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
-                    .collect();
-                json!({
-                    "status": received.status.as_u16(),
-                    "fields": fields,
-                    "address": received.address.to_string(),
-                    "judgement": explain::reply(&facts, asked, &reply, &terms),
-                })
+                let reply = fetch::reply(&received, request_time, terms.now);
+                let subject = asking.subject(&reply);
+                let verdict = if let Plan::Bypass { reason, .. } = plan {
+                    Verdict::PassThrough(reason)
+                } else {
+                    let asked = asking.asked(subject.as_ref());
+                    self.at_the_store(&key, policy::verdict(&facts, asked, &reply, &terms), &reply)
+                };
+                if let Verdict::Refuse(reason) = verdict {
+                    failure = Some(Failure::Refused { reason, address: received.address });
+                }
+                let length = match (&verdict, subject) {
+                    // The body is the one that is stored.
+                    (Verdict::Freshen { .. } | Verdict::FreshenOnce { .. }, Some(old)) => {
+                        Some(old.body.len())
+                    }
+                    _ => reply.content_length,
+                };
+                answer(&received, &explain::judgement(verdict, length, &terms))
             }
-            Err(error) => json!({ "error": error.kind.token(), "says": error.to_string() }),
+            Err(error) => {
+                let mut answer = json!({ "error": error.kind.token(), "says": error.to_string() });
+                match fetch::failed(&asking, &facts, &terms, error) {
+                    Ok((_, reason)) => {
+                        answer["judgement"] =
+                            json!(explain::judgement(Verdict::ServeStale(reason), None, &terms));
+                    }
+                    Err(none) => failure = Some(none),
+                }
+                answer
+            }
         };
-        told["answer"] = answer;
-        told
+        Explained { told, failure }
+    }
+
+    /// What becomes of a verdict where the store has no room: the response passes through, and the rest of a
+    /// partial one is given up for the whole.
+    fn at_the_store(&self, key: &CacheKey, verdict: Verdict, reply: &Reply<'_>) -> Verdict {
+        let refused = match &verdict {
+            Verdict::Store(head) => self.store.takes(key, head, reply.content_length).err(),
+            Verdict::Combine(whole) => {
+                let length =
+                    whole.pieces.iter().map(|piece| piece.at.end.saturating_sub(piece.at.start)).sum();
+                self.store.takes(key, &whole.head, Some(length)).err()
+            }
+            _ => None,
+        };
+        match (verdict, refused) {
+            (Verdict::Store(_), Some(reason)) => Verdict::PassThrough(reason),
+            (Verdict::Combine(_), Some(_)) => Verdict::Refetch,
+            (verdict, _) => verdict,
+        }
     }
 
     /// Removes what is stored for `target`, or counts it.
@@ -92,10 +138,25 @@ impl Cache {
     }
 }
 
-/// The target of a URL that a person gave. The error says what was found and what is expected.
-pub fn parse_url(url: &str) -> Result<Target, String> {
-    let uri: http::Uri = url.parse().map_err(|error| format!("{url:?}: {error}; expected a URL"))?;
-    Target::absolute(&uri).map_err(|error: TargetError| error.to_string())
+fn answer(received: &Received, judgement: &Judgement) -> Value {
+    // A cookie is its requester's own.
+    let shown = received.headers.iter().filter(|(name, _)| *name != http::header::SET_COOKIE);
+    let fields: Vec<(String, String)> = shown
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+        .collect();
+    json!({
+        "status": received.status.as_u16(),
+        "fields": fields,
+        "address": received.address.to_string(),
+        "judgement": judgement,
+    })
+}
+
+/// A URL that a person gave, and its target. The error says what was found and what is expected.
+pub fn parse_url(url: &str) -> Result<(Uri, Target), String> {
+    let uri: Uri = url.parse().map_err(|error| format!("{url:?}: {error}; expected a URL"))?;
+    let target = Target::absolute(&uri).map_err(|error: TargetError| error.to_string())?;
+    Ok((uri, target))
 }
 
 /// The host of a key's text, without port.

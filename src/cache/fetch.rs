@@ -26,7 +26,7 @@ use crate::body::{Body, SharedBody};
 use crate::clock::Moment;
 use crate::field::target::Target;
 use crate::field::via::Pseudonym;
-use crate::policy::{self, Asked, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
+use crate::policy::{self, Asked, Plan, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
 use crate::store::{Candidates, StoredResponse};
 use crate::upstream::{Call, OnInterim, Received, UpstreamError};
 
@@ -62,6 +62,22 @@ pub(crate) enum Asking {
 }
 
 impl Asking {
+    /// What `plan` asks.
+    pub(crate) fn of(plan: &Plan, candidates: &Candidates) -> Self {
+        match plan {
+            Plan::Fetch { etags: Some(etags), .. } => Self::Variants(candidates.clone(), etags.clone()),
+            Plan::Revalidate { index, .. } => Self::Validation(Arc::clone(&candidates[*index])),
+            Plan::Complete { index, range, if_range } => {
+                Self::Rest(Arc::clone(&candidates[*index]), range.clone(), if_range.clone())
+            }
+            Plan::Fetch { etags: None, .. }
+            | Plan::Bypass { .. }
+            | Plan::Serve { .. }
+            | Plan::ServeAndRefresh { .. }
+            | Plan::Unsatisfiable { .. } => Self::Plain,
+        }
+    }
+
     /// The stored response that may answer where the origin fails.
     pub(crate) fn fallback(&self) -> Option<&Arc<StoredResponse>> {
         match self {
@@ -70,7 +86,29 @@ impl Asking {
         }
     }
 
-    fn put(&self, headers: &mut HeaderMap) {
+    /// Which stored response the answer speaks of.
+    pub(crate) fn subject(&self, reply: &Reply<'_>) -> Option<Arc<StoredResponse>> {
+        match self {
+            Self::Validation(stored) | Self::Rest(stored, ..) => Some(Arc::clone(stored)),
+            Self::Variants(variants, _) if reply.status == StatusCode::NOT_MODIFIED => {
+                policy::variant_by_etag(variants, reply.headers).map(|index| Arc::clone(&variants[index]))
+            }
+            Self::Plain | Self::Variants(..) => None,
+        }
+    }
+
+    /// The same in the terms of policy.
+    pub(crate) fn asked<'a>(&self, subject: Option<&'a Arc<StoredResponse>>) -> Asked<'a> {
+        match (self, subject) {
+            (Self::Rest(..), Some(stored)) => Asked::Rest(&stored.head),
+            (_, Some(stored)) => Asked::Validation(&stored.head),
+            (Self::Variants(..), None) => Asked::Variants,
+            (_, None) => Asked::Plain,
+        }
+    }
+
+    /// Adds what is asked to the outgoing fields.
+    pub(crate) fn put(&self, headers: &mut HeaderMap) {
         match self {
             Self::Plain => {}
             Self::Validation(stored) => policy::conditional(headers, &stored.head),
@@ -208,24 +246,15 @@ async fn attempt(
         };
         let received = match sent {
             Ok(received) => received,
-            Err(error) => return failed(&order.asking, &facts, &terms, error),
+            Err(error) => {
+                let address = error.address;
+                let (stored, reason) = failed(&order.asking, &facts, &terms, error)?;
+                return Ok(Brought::Stale { stored, reason, status: None, address });
+            }
         };
         let reply = reply(&received, request_time, response_time);
-        // Which stored response the answer speaks of.
-        let subject = match &order.asking {
-            Asking::Plain => None,
-            Asking::Validation(stored) | Asking::Rest(stored, ..) => Some(Arc::clone(stored)),
-            Asking::Variants(variants, _) if reply.status == StatusCode::NOT_MODIFIED => {
-                policy::variant_by_etag(variants, reply.headers).map(|index| Arc::clone(&variants[index]))
-            }
-            Asking::Variants(..) => None,
-        };
-        let asked = match (&order.asking, &subject) {
-            (Asking::Rest(..), Some(stored)) => Asked::Rest(&stored.head),
-            (_, Some(stored)) => Asked::Validation(&stored.head),
-            (Asking::Variants(..), None) => Asked::Variants,
-            (_, None) => Asked::Plain,
-        };
+        let subject = order.asking.subject(&reply);
+        let asked = order.asking.asked(subject.as_ref());
         let verdict = policy::verdict(&facts, asked, &reply, &terms);
         let address = received.address;
         match (verdict, subject) {
@@ -315,17 +344,16 @@ pub(crate) fn reply(received: &Received, request_time: Moment, response_time: Mo
     }
 }
 
-/// The origin could not be asked: the stored response answers where it may.
-fn failed(
+/// The origin could not be asked: the stored response answers where it may, by that leave.
+pub(crate) fn failed(
     asking: &Asking,
     facts: &RequestFacts<'_>,
     terms: &Terms<'_>,
     error: UpstreamError,
-) -> Result<Brought, Failure> {
-    let address = error.address;
+) -> Result<(Arc<StoredResponse>, Reason), Failure> {
     let Some(stored) = asking.fallback() else { return Err(Failure::Upstream(Arc::new(error))) };
     match policy::stale_on_failure(facts, &stored.head, terms) {
-        Some(reason) => Ok(Brought::Stale { stored: Arc::clone(stored), reason, status: None, address }),
+        Some(reason) => Ok((Arc::clone(stored), reason)),
         None => Err(Failure::of(error, &stored.head)),
     }
 }

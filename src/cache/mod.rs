@@ -16,7 +16,7 @@ mod serve;
 mod tests;
 mod uncacheable;
 
-pub use explain::{host_of, parse_url};
+pub use explain::{Explained, host_of, parse_url};
 pub use failure::Failure;
 pub use fetch::Hop;
 pub use outcome::{CacheResult, Outcome};
@@ -530,17 +530,13 @@ struct Errand {
 impl Errand {
     /// What a plan asks of the origin. `Err`: the request goes straight through, as it came.
     fn of(plan: Plan, candidates: &Candidates) -> Result<Self, (Forward, Reason)> {
+        let asking = Asking::of(&plan, candidates);
         match plan {
-            Plan::Fetch { forward, reason, store, etags } => {
-                let asking = etags.map_or(Asking::Plain, |etags| Asking::Variants(candidates.clone(), etags));
-                Ok(Self { forward, reason, store, asking })
-            }
-            Plan::Revalidate { index, forward, reason } => {
-                let asking = Asking::Validation(Arc::clone(&candidates[index]));
+            Plan::Fetch { forward, reason, store, .. } => Ok(Self { forward, reason, store, asking }),
+            Plan::Revalidate { forward, reason, .. } => {
                 Ok(Self { forward, reason: Some(reason), store: true, asking })
             }
-            Plan::Complete { index, range, if_range } => {
-                let asking = Asking::Rest(Arc::clone(&candidates[index]), range, if_range);
+            Plan::Complete { .. } => {
                 Ok(Self { forward: Forward::Partial, reason: None, store: true, asking })
             }
             Plan::Bypass { forward, reason } => Err((forward, reason)),

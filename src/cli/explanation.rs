@@ -10,6 +10,11 @@ use crate::field::date;
 pub(super) fn explanation(told: &Value) -> String {
     let mut text = String::new();
     let decision = &told["decision"];
+    if !decision.is_object() && told["refused"].is_object() {
+        line(&mut text, 0, &format!("request: GET {}", plain(&told["url"])));
+        refused(&mut text, &told["refused"]);
+        return text;
+    }
     if !decision.is_object() {
         // Another version's: as it is.
         tree(&mut text, told, 0);
@@ -34,7 +39,18 @@ pub(super) fn explanation(told: &Value) -> String {
     if told["answer"].is_object() {
         answer(&mut text, &told["answer"]);
     }
+    if told["refused"].is_object() {
+        refused(&mut text, &told["refused"]);
+    }
     text
+}
+
+/// What the client would be answered in place of a response.
+fn refused(text: &mut String, refused: &Value) {
+    line(text, 0, &format!("refused: {}", plain(&refused["status"])));
+    because(text, 1, &refused["reason"]);
+    line(text, 1, &plain(&refused["says"]));
+    line(text, 1, &plain(&refused["todo"]));
 }
 
 fn plan(text: &mut String, decision: &Value) {
@@ -51,13 +67,16 @@ fn plan(text: &mut String, decision: &Value) {
 fn answer(text: &mut String, answer: &Value) {
     if answer["error"].is_string() {
         line(text, 0, &format!("response: none, {}: {}", plain(&answer["error"]), plain(&answer["says"])));
-        return;
-    }
-    line(text, 0, &format!("response: {} from {}", plain(&answer["status"]), plain(&answer["address"])));
-    for field in items(&answer["fields"]) {
-        line(text, 1, &format!("{}: {}", plain(&field[0]), plain(&field[1])));
+    } else {
+        line(text, 0, &format!("response: {} from {}", plain(&answer["status"]), plain(&answer["address"])));
+        for field in items(&answer["fields"]) {
+            line(text, 1, &format!("{}: {}", plain(&field[0]), plain(&field[1])));
+        }
     }
     let judgement = &answer["judgement"];
+    if !judgement.is_object() {
+        return;
+    }
     line(text, 0, &format!("verdict: {}", plain(&judgement["verdict"])));
     because(text, 1, &judgement["reason"]);
     let stored = &judgement["stored"];
@@ -77,7 +96,11 @@ fn because(text: &mut String, depth: usize, why: &Value) {
 
 /// Status and size.
 fn headline(response: &Value) -> String {
-    let size = format!("{}, {} bytes", plain(&response["status"]), plain(&response["length"]));
+    let status = plain(&response["status"]);
+    let size = match response["length"].as_u64() {
+        Some(length) => format!("{status}, {length} bytes"),
+        None => format!("{status}, of unknown length"),
+    };
     let ranges: Vec<_> = items(&response["ranges"])
         .iter()
         .map(|range| format!("{}-{}", plain(&range[0]), plain(&range[1])))
@@ -239,6 +262,26 @@ stored for this key: 1
         check(
             &told(json!({"error": "dns_error", "says": "no such name"})),
             &format!("{HEAD}response: none, dns_error: no such name\n"),
+        );
+        let reason =
+            json!({"token": "stale-if-error", "says": "The origin failed.", "section": "RFC 5861 section 4"});
+        let judgement = json!({"verdict": "serve-stale", "reason": reason, "stored": null});
+        check(
+            &told(json!({"error": "dns_error", "says": "no such name", "judgement": judgement})),
+            &format!(
+                "{HEAD}response: none, dns_error: no such name\nverdict: serve-stale\n  \
+                 because: The origin failed. (stale-if-error) [RFC 5861 section 4]\n"
+            ),
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_told_behind_the_decision_or_alone() {
+        let refused =
+            json!({"status": 414, "error": null, "reason": null, "says": "Too long.", "todo": "Shorten it."});
+        check(
+            &json!({"url": "http://h/", "refused": refused}),
+            "request: GET http://h/\nrefused: 414\n  Too long.\n  Shorten it.\n",
         );
     }
 }

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::{
-    Asked, Candidate, Completeness, Freshness, Plan, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict,
-    freshness, plan, verdict,
+    Candidate, Completeness, Freshness, Plan, Reason, RequestFacts, StoredHead, Terms, Verdict, freshness,
+    plan,
 };
 use crate::field::cache_control::{Delta, MaxStale, NoCache, ResponseDirectives};
 use crate::field::status::Forward;
@@ -68,8 +68,8 @@ pub struct Stored {
     pub selecting: Vec<(String, Option<String>)>,
     /// Whether it is whole; else the ranges that are stored.
     pub ranges: Option<Vec<(u64, u64)>>,
-    /// Bytes of body stored.
-    pub length: u64,
+    /// Bytes of body; `None` before they have come, where the response does not say.
+    pub length: Option<u64>,
     /// Its directives.
     pub directives: Vec<String>,
     /// Whether it can be validated, and by what.
@@ -126,7 +126,7 @@ pub fn decision<C: Candidate>(facts: &RequestFacts<'_>, candidates: &[C], terms:
         .map(|candidate| {
             let head = candidate.head();
             let selected = head.selecting.matches(&head.fields, facts.headers, terms.options);
-            stored(head, candidate.length(), candidate.marked_stale(), selected, terms)
+            stored(head, Some(candidate.length()), candidate.marked_stale(), selected, terms)
         })
         .collect();
     let (plan, forward, reason, chosen) = match &made {
@@ -155,10 +155,9 @@ pub fn decision<C: Candidate>(facts: &RequestFacts<'_>, candidates: &[C], terms:
     }
 }
 
-/// Explains [`verdict`].
-pub fn reply(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Judgement {
-    let length = reply.content_length.unwrap_or(0);
-    let (verdict, reason, head) = match verdict(facts, asked, reply, terms) {
+/// Explains a [`Verdict`]. `length`: bytes of the body that would be stored, where that is known.
+pub fn judgement(verdict: Verdict, length: Option<u64>, terms: &Terms<'_>) -> Judgement {
+    let (verdict, reason, head) = match verdict {
         Verdict::Store(head) => ("store", None, Some(head)),
         Verdict::Combine(combined) => ("combine", None, Some(combined.head)),
         Verdict::Freshen { head, .. } => ("freshen", None, Some(head)),
@@ -229,7 +228,13 @@ fn request(facts: &RequestFacts<'_>) -> Request {
     }
 }
 
-fn stored(head: &StoredHead, length: u64, marked_stale: bool, selected: bool, terms: &Terms<'_>) -> Stored {
+fn stored(
+    head: &StoredHead,
+    length: Option<u64>,
+    marked_stale: bool,
+    selected: bool,
+    terms: &Terms<'_>,
+) -> Stored {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let validators = [http::header::ETAG, http::header::LAST_MODIFIED];
     Stored {
@@ -316,6 +321,7 @@ mod tests {
 
     use super::*;
     use crate::policy::testing::{World, headers, reply as received};
+    use crate::policy::{Asked, verdict};
 
     #[test]
     fn a_decision_names_its_inputs_its_reason_and_its_sections() {
@@ -362,11 +368,15 @@ mod tests {
         let world = World::default();
         let (request, response) = (headers(&[]), headers(&[("cache-control", "private")]));
         let facts = RequestFacts::of(&Method::GET, &request, false);
-        let found = reply(&facts, Asked::Plain, &received(0, 200, &response), &world.terms(0));
+        let judge = |response| {
+            let verdict = verdict(&facts, Asked::Plain, &received(0, 200, response), &world.terms(0));
+            judgement(verdict, None, &world.terms(0))
+        };
+        let found = judge(&response);
         assert_eq!((found.verdict, found.reason), ("pass-through", Some(Why::from(Reason::Private))));
-        let response = headers(&[("cache-control", "max-age=60")]);
-        let found = reply(&facts, Asked::Plain, &received(0, 200, &response), &world.terms(0));
-        assert_eq!(found.verdict, "store");
-        assert_eq!(found.stored.unwrap().freshness.lifetime_ms, 60_000);
+        let found = judge(&headers(&[("cache-control", "max-age=60")]));
+        let stored = found.stored.unwrap();
+        assert_eq!((found.verdict, stored.length), ("store", None), "the response does not tell its length");
+        assert_eq!(stored.freshness.lifetime_ms, 60_000);
     }
 }

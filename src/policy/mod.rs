@@ -20,7 +20,7 @@
 //! | 4.4 invalidation | `invalidation` | [`invalidates`] | `invalidation::tests` |
 //! | 5.2 Cache-Control | `crate::field::cache_control` | | `field::cache_control::tests` |
 //! | RFC 9213 targeted fields | `targeted` | [`StoredHead`] | `targeted::tests` |
-//! | all of it, for a person | `explain` | [`explain::decision`], [`explain::reply`] | `explain::tests` |
+//! | all of it, for a person | `explain` | [`explain::decision`], [`explain::judgement`] | `explain::tests` |
 //!
 //! The requirements, each with the tests that show it, are the table in `requirements` (a test of the table
 //! fails when one has none); what holds for every input is in `properties`.

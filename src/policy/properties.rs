@@ -205,7 +205,7 @@ proptest! {
             stored(&options, &request, &more, sent),
         ].into_iter().flatten().collect();
         let _: explain::Decision = explain::decision(&facts, &heads, &terms);
-        let _: explain::Judgement = explain::reply(&facts, Asked::Plain, &reply, &terms);
+        let _: explain::Judgement = explain::judgement(verdict(&facts, Asked::Plain, &reply, &terms), None, &terms);
         for head in &heads {
             for asked in [Asked::Validation(head), Asked::Rest(head)] {
                 let _: Verdict = verdict(&facts, asked, &reply, &terms);

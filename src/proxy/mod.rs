@@ -10,6 +10,7 @@
 mod admit;
 mod connection;
 mod exchange;
+pub mod explain;
 mod forward;
 mod link;
 mod local;

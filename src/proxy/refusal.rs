@@ -50,15 +50,15 @@ impl From<TargetError> for Refusal {
 }
 
 /// What an answer is made of.
-struct Story {
-    status: StatusCode,
+pub(crate) struct Story {
+    pub(crate) status: StatusCode,
     result: CacheResult,
-    error: Option<ProxyError>,
-    says: String,
-    todo: String,
+    pub(crate) error: Option<ProxyError>,
+    pub(crate) says: String,
+    pub(crate) todo: String,
     /// The connection ends with this answer: what follows on it can't be told from the request.
     close: bool,
-    detail: Option<Reason>,
+    pub(crate) detail: Option<Reason>,
 }
 
 impl Refusal {
@@ -133,7 +133,7 @@ impl Refusal {
         }
     }
 
-    fn story(self) -> Story {
+    pub(crate) fn story(self) -> Story {
         match self {
             Self::Malformed(what) => invalid(StatusCode::BAD_REQUEST, what),
             Self::TargetTooLong { found, limit } => invalid(

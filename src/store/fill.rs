@@ -59,17 +59,9 @@ impl Fill {
         if !store.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
-        let figures = store.figures.load();
-        let limit = match length {
-            Some(length) if length > figures.max_object => return Err(Reason::TooLarge),
-            Some(length) => length,
-            None => figures.max_object_unknown_length,
-        };
-        let length_known = length.unwrap_or(0);
-        let mut account =
-            store.reserve(overhead(&head, key, body::pieces_of(length_known)) + length_known)?;
-        let purse = account.split(length_known);
-        let (writer, shared) = body::shared(&figures.body, length, Some(purse));
+        let (mut account, limit) = store.room(key, &head, length)?;
+        let purse = account.split(length.unwrap_or(0));
+        let (writer, shared) = body::shared(&store.figures.load().body, length, Some(purse));
         store.filling.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             key: key.clone(),

@@ -36,6 +36,7 @@ pub use index::{Candidates, StoredResponse};
 pub use key::CacheKey;
 
 use generation::Generations;
+use index::overhead;
 use memory::Memory;
 
 /// The store's figures.
@@ -197,6 +198,12 @@ impl Store {
         Fill::begin(&self.0, key, generation, head, length).map_err(|reason| self.0.refused(reason))
     }
 
+    /// Whether [`Self::fill`] would let in a response of this length now. Keeps nothing and counts nothing: for
+    /// people who ask.
+    pub fn takes(&self, key: &CacheKey, head: &StoredHead, length: Option<u64>) -> Result<(), Reason> {
+        self.0.room(key, head, length).map(drop)
+    }
+
     /// Replaces `old` by a response of the same body under another head: what a 304, or a HEAD response,
     /// makes of it. `None` when it could not be stored; `old` then remains, unless it was superseded: what has
     /// taken its place meanwhile is newer than what was validated.
@@ -336,6 +343,24 @@ impl Inner {
             self.memory.settle();
             attempt()
         })
+    }
+
+    // Room for a response of this length: what pays for it, and the bytes that its body may have.
+    fn room(
+        &self,
+        key: &CacheKey,
+        head: &StoredHead,
+        length: Option<u64>,
+    ) -> Result<(Reservation, u64), Reason> {
+        let figures = self.figures.load();
+        let limit = match length {
+            Some(length) if length > figures.max_object => return Err(Reason::TooLarge),
+            Some(length) => length,
+            None => figures.max_object_unknown_length,
+        };
+        let known = length.unwrap_or(0);
+        let account = self.reserve(overhead(head, key, body::pieces_of(known)) + known)?;
+        Ok((account, limit))
     }
 
     // Pays for the head, then stores.

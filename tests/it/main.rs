@@ -21,6 +21,7 @@ mod defaults;
 mod drain;
 mod errors;
 mod expect;
+mod explain;
 mod forwarding;
 mod hop_by_hop;
 mod interim;

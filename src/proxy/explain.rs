@@ -1,0 +1,55 @@
+//! `larder explain` at the gate: what a request meets before the cache sees it, and how a refusal is told. It calls
+//! what decides; it decides nothing.
+
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use serde_json::{Value, json};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::Settings;
+use super::admit::{Admitted, admit};
+use super::forward;
+use super::refusal::Refusal;
+use crate::cache::Failure;
+use crate::field::status::ProxyError;
+use crate::policy::explain::Why;
+
+/// Lets a GET of `uri` by a client on this machine through the gate, and leaves in `headers` what the cache would
+/// see. The error is the refusal, as [`failed`] tells one.
+pub fn rehearse(uri: &Uri, headers: &mut HeaderMap, settings: &Settings) -> Result<(), Value> {
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.uri = uri.clone();
+    parts.headers = std::mem::take(headers);
+    // Every client sends one, without user information.
+    let host = uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
+    if let Some(host) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
+        parts.headers.entry(header::HOST).or_insert(host);
+    }
+    match admit(&parts, false, peer, settings) {
+        Ok(Admitted::Forward(_)) => {}
+        Ok(Admitted::Tunnel(_) | Admitted::Local(_)) => {
+            return Err(told(Refusal::Malformed(format!("request target: found {uri}, expected a URL"))));
+        }
+        Err(refusal) => return Err(told(refusal)),
+    }
+    forward::end_to_end(&mut parts.headers, settings, peer.ip());
+    *headers = parts.headers;
+    Ok(())
+}
+
+/// Tells what a client would be answered in place of a response: `status`, `error` (RFC 9209), `says`, `todo`, and
+/// `reason` where caching has one.
+pub fn failed(failure: Failure) -> Value {
+    told(Refusal::Failed(failure))
+}
+
+fn told(refusal: Refusal) -> Value {
+    let story = refusal.story();
+    json!({
+        "status": story.status.as_u16(),
+        "error": story.error.map(ProxyError::token),
+        "says": story.says,
+        "todo": story.todo,
+        "reason": story.detail.map(Why::from),
+    })
+}
