@@ -352,17 +352,13 @@ fn banner(app: &App, proxies: &[SocketAddr], admin: Option<SocketAddr>, warnings
         None => say("admin listener off"),
     }
     let beyond = app.proxy.settings().beyond_loopback;
-    let who = match (&settings.access.clients, beyond) {
-        (Some(networks), _) if !networks.is_empty() => {
-            let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-            format!("loopback, {}", networks.join(", "))
-        }
-        (None, true) => "loopback, private and link-local networks".to_owned(),
-        _ => "loopback".to_owned(),
-    };
+    let clients = &settings.access.clients;
+    let mut who = vec!["loopback".to_owned()];
+    who.extend((clients.auto && beyond).then(|| "private and link-local networks".to_owned()));
+    who.extend(clients.listed.iter().map(ToString::to_string));
     let private =
         if settings.access.allow_private { "" } else { " (not private destinations: --allow-private)" };
-    say(&format!("clients: {who}{private}"));
+    say(&format!("clients: {}{private}", who.join(", ")));
     say(&format!("cache: {} in memory", bytesize::ByteSize(settings.store.capacity).display().iec()));
     if let Some(address) = proxies.first() {
         // Asked for twice, it is a hit the second time; HEAD would store nothing.

@@ -16,12 +16,12 @@ pub use crate::access::ports::Ports;
 /// What is allowed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
-    /// `access.clients`: networks of clients besides loopback; `None`: loopback, and when a listener is not on loopback also private and link-local networks.
-    pub clients: Option<Vec<IpNet>>,
+    /// `access.clients`: networks of clients besides loopback. By default none, and when a listener is not on loopback private and link-local networks.
+    pub clients: Allowed<Vec<IpNet>>,
     /// `access.connect_ports`: ports for CONNECT. Default `[443]`.
     pub connect_ports: Ports,
-    /// `access.ports`: ports for plain requests; `None`: 80 and 1024 up, and 443 for https, less the browsers' bad-port list.
-    pub ports: Option<Ports>,
+    /// `access.ports`: ports for plain requests. By default 80 and 1024 up, and 443 for https, less the browsers' bad-port list.
+    pub ports: Allowed<Ports>,
     /// `access.allow_private`: any destination address.
     pub allow_private: bool,
     /// `access.allow_destinations`: networks allowed besides public ones.
@@ -30,6 +30,41 @@ pub struct Options {
     pub allow_hosts: Vec<String>,
     /// `access.trace`: whether TRACE goes on to origins. Default false.
     pub trace: bool,
+}
+
+/// What is listed, and whether what is allowed by default is so beside it: `"auto"`, by itself or in the list. So
+/// a list can add without taking away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed<T> {
+    /// Whether the default holds too.
+    pub auto: bool,
+    /// What is listed.
+    pub listed: T,
+}
+
+impl<T> Allowed<T> {
+    /// What is listed, and nothing else.
+    pub fn only(listed: T) -> Self {
+        Self { auto: false, listed }
+    }
+
+    /// The list as it would be written with `more` in it.
+    fn with(&self, listed: Vec<String>, more: String) -> String {
+        let auto = self.auto.then(|| "\"auto\"".to_owned());
+        auto.into_iter().chain(listed).chain([more]).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Default for Allowed<Vec<IpNet>> {
+    fn default() -> Self {
+        Self { auto: true, listed: Vec::new() }
+    }
+}
+
+impl Default for Allowed<Ports> {
+    fn default() -> Self {
+        Self { auto: true, listed: Ports::NONE }
+    }
 }
 
 /// The names of all rules that refuse: a closed set, for the metrics.
@@ -85,18 +120,18 @@ impl Access {
     /// May `peer` use the proxy? `listens_beyond_loopback`: whether a listener is on another address than loopback.
     pub fn client(&self, peer: IpAddr, listens_beyond_loopback: bool) -> Result<(), Denied> {
         let peer = peer.to_canonical();
-        let allowed = peer.is_loopback()
-            || match &self.options.clients {
-                Some(networks) => networks.iter().any(|network| network.contains(&peer)),
-                None => listens_beyond_loopback && destination::is_local_network(peer),
-            };
-        if allowed {
+        let clients = &self.options.clients;
+        if peer.is_loopback()
+            || clients.listed.iter().any(|network| network.contains(&peer))
+            || (clients.auto && listens_beyond_loopback && destination::is_local_network(peer))
+        {
             return Ok(());
         }
+        let line = clients.with(quoted(&clients.listed), format!("\"{}\"", IpNet::from(peer)));
         Err(Denied {
             rule: CLIENT,
             what: format!("clients from {peer} may not use this proxy"),
-            allow: format!("access.clients = [\"{}\"], or a wider network", IpNet::from(peer)),
+            allow: format!("access.clients = [{line}], or a wider network"),
         })
     }
 
@@ -111,25 +146,19 @@ impl Access {
             what: format!("CONNECT to port {port} is not allowed"),
             allow: format!(
                 "--connect-ports {}, or access.connect_ports = [{}]",
-                ports.with(port, ","),
-                ports.with(port, ", ")
+                ports.with(port).join(",").replace('"', ""),
+                ports.with(port).join(", ")
             ),
         })
     }
 
     /// May a plain request (not CONNECT) go to this port?
     pub fn port(&self, scheme: Scheme, port: u16) -> Result<(), Denied> {
-        let allowed = match &self.options.ports {
-            Some(ports) => ports.contains(port),
-            None => ports::is_default(scheme, port),
-        };
-        if allowed {
+        let ports = &self.options.ports;
+        if ports.listed.contains(port) || (ports.auto && ports::is_default(scheme, port)) {
             return Ok(());
         }
-        let list = match &self.options.ports {
-            Some(ports) => ports.with(port, ", "),
-            None => format!("80, \"1024-65535\", {port}"),
-        };
+        let list = ports.with(ports.listed.written(), port.to_string());
         let scheme = scheme.as_str();
         Err(Denied {
             rule: PORT,
@@ -163,16 +192,28 @@ impl Access {
         }
         match faces.iter().filter(|ip| !allowed(*ip)).find_map(|ip| Class::of(ip).map(|class| (ip, class))) {
             None => Ok(()),
-            Some((ip, class)) => Err(Denied {
-                rule: class.rule(),
-                what: format!("{} {}", shown(host, address), class.says(ip)),
-                allow: format!(
-                    "--allow-private, access.allow_destinations = [\"{}\"], or access.allow_hosts = [\"{host}\"]",
-                    IpNet::from(ip)
-                ),
-            }),
+            Some((ip, class)) => {
+                let mut networks = quoted(&self.options.allow_destinations);
+                networks.push(format!("\"{}\"", IpNet::from(faces.whole())));
+                let mut hosts = quoted(&self.options.allow_hosts);
+                hosts.push(format!("\"{host}\""));
+                Err(Denied {
+                    rule: class.rule(),
+                    what: format!("{} {}", shown(host, address), class.says(ip)),
+                    allow: format!(
+                        "--allow-private, access.allow_destinations = [{}], or access.allow_hosts = [{}]",
+                        networks.join(", "),
+                        hosts.join(", ")
+                    ),
+                })
+            }
         }
     }
+}
+
+/// As members of a list in TOML. Neither networks nor hosts hold what would have to be escaped.
+fn quoted(members: &[impl ToString]) -> Vec<String> {
+    members.iter().map(|member| format!("\"{}\"", member.to_string())).collect()
 }
 
 /// The host as asked for, and its address where that is not the same.

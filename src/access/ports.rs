@@ -1,6 +1,5 @@
 //! Sets of ports, and the ones that plain requests may go to by default.
 use crate::field::target::Scheme;
-use std::fmt::Write;
 use std::ops::RangeInclusive;
 
 /// A set of ports.
@@ -19,6 +18,9 @@ impl Default for Ports {
 }
 
 impl Ports {
+    /// None of them.
+    pub const NONE: Self = Self::List(Vec::new());
+
     /// Whether the port is one of them.
     pub fn contains(&self, port: u16) -> bool {
         match self {
@@ -27,21 +29,21 @@ impl Ports {
         }
     }
 
-    /// The list as it would be written with `port` in it.
-    pub(super) fn with(&self, port: u16, separator: &str) -> String {
-        let mut text = String::new();
-        if let Self::List(ranges) = self {
-            for range in ranges {
-                let quote = if separator == "," { "" } else { "\"" };
-                // Writing to a String doesn't fail.
-                let _ = if range.start() == range.end() {
-                    write!(text, "{}{separator}", range.start())
-                } else {
-                    write!(text, "{quote}{}-{}{quote}{separator}", range.start(), range.end())
-                };
-            }
-        }
-        text + &port.to_string()
+    /// The members as they are written in TOML.
+    pub(super) fn written(&self) -> Vec<String> {
+        let Self::List(ranges) = self else { return Vec::new() };
+        let written = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("\"{first}-{last}\""),
+        };
+        ranges.iter().map(written).collect()
+    }
+
+    /// The same with `port` among them.
+    pub(super) fn with(&self, port: u16) -> Vec<String> {
+        let mut written = self.written();
+        written.push(port.to_string());
+        written
     }
 }
 

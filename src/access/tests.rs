@@ -198,7 +198,8 @@ fn clients_are_local_unless_networks_are_named() {
         check_client(&default, peer, false, on_loopback);
         check_client(&default, peer, true, beyond);
     }
-    let named = Options { clients: Some(vec!["203.0.113.0/24".parse().unwrap()]), ..Options::default() };
+    let named =
+        Options { clients: Allowed::only(vec!["203.0.113.0/24".parse().unwrap()]), ..Options::default() };
     check_client(&named, "203.0.113.7", true, true);
     check_client(&named, "::ffff:203.0.113.7", true, true);
     check_client(&named, "127.0.0.1", true, true);
@@ -216,12 +217,14 @@ fn ports_are_refused_with_the_line_that_would_allow_them() {
     assert!(any.connect_port(25).is_ok());
 
     let denied = default.port(Scheme::Http, 25).unwrap_err();
-    assert_eq!((denied.rule, denied.allow.as_str()), ("port", "access.ports = [80, \"1024-65535\", 25]"));
+    assert_eq!((denied.rule, denied.allow.as_str()), ("port", "access.ports = [\"auto\", 25]"));
     assert!(default.port(Scheme::Http, 80).is_ok());
     assert!(default.port(Scheme::Http, 443).is_err());
     assert!(default.port(Scheme::Https, 443).is_ok());
-    let listed =
-        access(Options { ports: Some(Ports::List(vec![80..=80, 8000..=8999])), ..Options::default() });
+    let listed = access(Options {
+        ports: Allowed::only(Ports::List(vec![80..=80, 8000..=8999])),
+        ..Options::default()
+    });
     assert!(listed.port(Scheme::Http, 8080).is_ok());
     let denied = listed.port(Scheme::Http, 3000).unwrap_err();
     assert_eq!(denied.allow, "access.ports = [80, \"8000-8999\", 3000]");

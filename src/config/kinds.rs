@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::problem::Wrong;
+use crate::access::Allowed;
 use crate::policy::SetCookie;
 use crate::proxy::ForwardedFor;
 use crate::store::Eviction;
@@ -82,6 +83,8 @@ pub(super) fn shown(value: &DeValue) -> String {
 pub(super) struct Many<K>(PhantomData<K>);
 /// `"auto"` (`None`) or a `K`.
 pub(super) struct Auto<K>(PhantomData<K>);
+/// `"auto"`, or a list of `K` in which that may be a member too.
+pub(super) struct Extending<K>(PhantomData<K>);
 /// `"off"` (`None`) or a `K`.
 pub(super) struct Off<K>(PhantomData<K>);
 /// A `K` where the field is optional: what is given is `Some`.
@@ -123,6 +126,27 @@ impl<K: Expected> Expected for Auto<K> {
 impl<T, K: Kind<T>> Kind<Option<T>> for Auto<K> {
     fn read(given: Given) -> Result<Option<T>, Wrongs> {
         none_or::<Self, K, T>("auto", given)
+    }
+}
+
+impl<K: Expected> Expected for Extending<K> {
+    const SECRET: bool = K::SECRET;
+    fn expected() -> String {
+        format!("\"auto\", or {}", Many::<Auto<K>>::expected())
+    }
+}
+
+impl<T, K: Kind<T>> Kind<Allowed<Vec<T>>> for Extending<K> {
+    fn read(given: Given) -> Result<Allowed<Vec<T>>, Wrongs> {
+        if given.get_ref().as_str() == Some("auto") {
+            return Ok(Allowed { auto: true, listed: Vec::new() });
+        }
+        if !given.get_ref().is_array() {
+            return Err(wrong::<Self>(given));
+        }
+        let members: Vec<Option<T>> = Many::<Auto<K>>::read(given)?;
+        let auto = members.iter().any(Option::is_none);
+        Ok(Allowed { auto, listed: members.into_iter().flatten().collect() })
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{AdminListen, Changes, Overrides, Settings, diff, keys, resolve, sample};
-use crate::access::Ports;
+use crate::access::{Access, Allowed, Denied, Ports};
+use crate::field::target::{self, Scheme};
 use crate::policy::SetCookie;
 use crate::policy::rules::{Override, Rule};
 
@@ -118,7 +119,11 @@ fn keys_are_read_in_their_units() {
         s.access.connect_ports = Ports::List(vec![443..=443, 8000..=8999]);
     });
     sets("[access]\nclients = [\"10.0.0.0/8\", \"192.0.2.1\"]", |s| {
-        s.access.clients = Some(vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()]);
+        let networks = vec!["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse().unwrap()];
+        s.access.clients = Allowed::only(networks);
+    });
+    sets("[access]\nports = [22, \"auto\"]\nclients = [\"auto\"]", |s| {
+        s.access.ports = Allowed { auto: true, listed: Ports::List(vec![22..=22]) };
     });
     sets("admin = { listen = \"off\", token = \"s3cret\" }", |s| {
         s.admin.listen = None;
@@ -437,6 +442,79 @@ fn every_key_makes_a_difference() {
             "{text}: {names:?}"
         );
     }
+}
+
+type Question = fn(&Access) -> Result<(), Denied>;
+
+/// What somebody may ask of access, each far from the others.
+const QUESTIONS: &[Question] = &[
+    |access| access.client([192, 0, 2, 7].into(), true),
+    |access| access.client([203, 0, 113, 9].into(), true),
+    |access| access.client([192, 168, 0, 1].into(), true),
+    |access| access.connect_port(443),
+    |access| access.connect_port(8443),
+    |access| access.connect_port(25),
+    |access| access.port(Scheme::Http, 80),
+    |access| access.port(Scheme::Http, 22),
+    |access| access.port(Scheme::Http, 25),
+    |access| access.port(Scheme::Http, 6667),
+    |access| access.port(Scheme::Http, 8080),
+    |access| access.port(Scheme::Https, 443),
+    |access| destination(access, "a.example", "10.0.0.1:80"),
+    |access| destination(access, "b.example", "10.0.0.2:80"),
+    |access| destination(access, "c.example", "127.0.0.2:80"),
+    |access| destination(access, "d.example", "192.168.1.1:80"),
+    |access| destination(access, "e.example", "192.0.2.7:80"),
+    |access| destination(access, "[64:ff9b::10.0.0.3]", "[64:ff9b::10.0.0.3]:80"),
+    // Teredo, whose server and client are both inside.
+    |access| destination(access, "f.example", "[2001:0:a08:808::f5f6:f6f6]:80"),
+];
+
+fn destination(access: &Access, host: &str, address: &str) -> Result<(), Denied> {
+    access.destination(&target::authority(host.as_bytes()).unwrap().0, address.parse().unwrap())
+}
+
+#[test]
+fn the_line_that_a_refusal_suggests_allows_it_and_nothing_else_changes() {
+    let answers = |lines: &[(String, String)]| {
+        let text = lines.iter().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n");
+        let settings = read(&text, &Overrides::default()).unwrap_or_else(|found| panic!("{text}: {found}"));
+        let access = Access::new(settings.access, Vec::new());
+        QUESTIONS.iter().map(|ask| ask(&access).err()).collect::<Vec<_>>()
+    };
+    let mut applied = 0;
+    for base in [
+        &[][..],
+        &[("access.ports", "[80, \"8000-8999\"]"), ("access.connect_ports", "[443, \"8000-8400\"]")],
+        &[
+            ("access.clients", "[\"192.0.2.0/25\"]"),
+            ("access.allow_hosts", "[\"a.example\", \".b.example\"]"),
+        ],
+        &[
+            ("access.clients", "[\"192.0.2.7\", \"auto\"]"),
+            ("access.allow_destinations", "[\"10.0.0.0/30\"]"),
+        ],
+    ] {
+        let base: Vec<_> = base.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let before = answers(&base);
+        for (index, denied) in before.iter().enumerate() {
+            let allow = denied.as_ref().map(|denied| denied.allow.as_str()).unwrap_or_default();
+            for suggested in allow.split("access.").skip(1) {
+                let line = suggested.split(", or ").next().unwrap();
+                let (key, value) = line.split_once(" = ").unwrap();
+                let key = format!("access.{key}");
+                let mut lines = base.clone();
+                lines.retain(|(known, _)| *known != key);
+                lines.push((key, value.to_owned()));
+                for (other, (before, after)) in before.iter().zip(answers(&lines)).enumerate() {
+                    let expected = before.is_some() && other != index;
+                    assert_eq!(after.is_some(), expected, "question {other} under {lines:?}: {after:?}");
+                }
+                applied += 1;
+            }
+        }
+    }
+    assert!(applied > 40, "{applied}");
 }
 
 proptest::proptest! {

@@ -2,8 +2,8 @@
 
 use super::{Key, Setting, When};
 use crate::config::kinds::figures::{Count, Switch, Time};
-use crate::config::kinds::names::{Address, HostSuffix, Net, PortSet, Protocol, Token};
-use crate::config::kinds::{Auto, Kind, Many, OneOf};
+use crate::config::kinds::names::{Address, HostSuffix, Net, PlainPorts, PortSet, Protocol, Token};
+use crate::config::kinds::{Auto, Extending, Kind, Many, OneOf};
 use crate::proxy::ForwardedFor;
 
 /// `[server]`.
@@ -22,15 +22,15 @@ pub(super) const SERVER: &[Setting] = settings! {
 /// `[access]`.
 pub(super) const ACCESS: &[Setting] = settings! {
     /// Networks whose clients are served, besides loopback. "auto": none, and when listening elsewhere
-    /// than on loopback the private and link-local networks.
-    access.clients: Auto<Many<Net>> = r#""auto""#, Live => access.clients;
+    /// than on loopback the private and link-local networks; ["auto", "192.0.2.7"] adds to these.
+    access.clients: Extending<Net> = r#""auto""#, Live => access.clients;
 
     /// Ports that CONNECT may reach: "any", or a list such as [443, "8000-8999"].
     access.connect_ports: PortSet = "[443]", Live => access.connect_ports;
 
     /// Ports that other requests may reach: "any" or a list. "auto": 80, 443 for https targets, and
-    /// 1024 and above, less the ports that browsers refuse.
-    access.ports: Auto<PortSet> = r#""auto""#, Live => access.ports;
+    /// 1024 and above, less the ports that browsers refuse; ["auto", 22] adds to these.
+    access.ports: PlainPorts = r#""auto""#, Live => access.ports;
 
     /// Whether destinations on loopback, link-local, private and other special networks may be reached.
     /// Judged on the address that is dialled.

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::figures::{integer, text};
-use super::{Expected, Given, Kind, Many, Wrongs, wrong};
-use crate::access::Ports;
+use super::{Expected, Extending, Given, Kind, Many, Wrongs, wrong};
+use crate::access::{Allowed, Ports};
 use crate::config::units;
 use crate::upstream::Parent;
 
@@ -41,6 +41,8 @@ kinds! {
     Net: "a network such as \"10.0.0.0/8\", or an IP address";
     /// A set of ports.
     PortSet: "\"any\", or a list of ports and ranges such as [443, \"8000-8999\"]";
+    /// The same, or `"auto"`, or a list with that in it.
+    PlainPorts: "\"auto\", \"any\", or a list of ports and ranges such as [\"auto\", 22, \"8000-8999\"]";
     /// A port as a number, or a range as a string.
     PortRange: "a port from 1 to 65535, or a range such as \"8000-8999\"";
     /// The name of a field.
@@ -129,6 +131,18 @@ impl Kind<Ports> for PortSet {
         match given.get_ref() {
             DeValue::String(text) if text == "any" => Ok(Ports::Any),
             DeValue::Array(_) => Many::<PortRange>::read(given).map(Ports::List),
+            _ => Err(wrong::<Self>(given)),
+        }
+    }
+}
+
+impl Kind<Allowed<Ports>> for PlainPorts {
+    fn read(given: Given) -> Result<Allowed<Ports>, Wrongs> {
+        match given.get_ref() {
+            DeValue::String(text) if text == "any" => Ok(Allowed::only(Ports::Any)),
+            DeValue::String(text) if text == "auto" => Ok(Allowed::default()),
+            DeValue::Array(_) => Extending::<PortRange>::read(given)
+                .map(|Allowed { auto, listed }| Allowed { auto, listed: Ports::List(listed) }),
             _ => Err(wrong::<Self>(given)),
         }
     }
