@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::problem::{Place, Problem};
 use super::resolve::Draft;
-use crate::upstream::Resolver;
+use crate::upstream::{Resolver, SetupError, check_ca_file};
 
 /// What contradicts itself: the keys, the one to change first; what is found; what is expected.
 struct Contradiction {
@@ -34,6 +34,27 @@ pub(super) fn find(draft: &mut Draft) {
 
 /// What the rules themselves find wrong, beyond what their keys' kinds do.
 fn rules(draft: &mut Draft) {
+    for (index, rule) in draft.settings.rules.iter().enumerate() {
+        let idle: Vec<_> = [
+            ("ignore_query", !rule.ignore_query.is_empty()),
+            ("stale_if_error", rule.stale_if_error.is_some()),
+            ("stale_while_revalidate", rule.stale_while_revalidate.is_some()),
+            ("set_cookie", rule.set_cookie.is_some()),
+            ("freshness", !rule.freshness.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect();
+        if rule.cache == Some(false) && !idle.is_empty() {
+            let rule = format!("rules[{index}]");
+            draft.problems.push(Problem {
+                place: draft.places.get(&rule).cloned().unwrap_or(Place::Default),
+                key: format!("{rule}.cache"),
+                found: format!("false beside {}, of which nothing comes then", idle.join(", ")),
+                expected: "either caching, or none of these".to_owned(),
+            });
+        }
+    }
     for error in crate::policy::rules::check(&draft.settings.rules) {
         let rule = format!("rules[{}]", error.index);
         draft.problems.push(Problem {
@@ -110,12 +131,16 @@ fn origins(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
         });
     }
     if let Some(path) = &upstream.ca_file
-        && let Err(error) = std::fs::File::open(path)
+        && let Err(error) = check_ca_file(path)
     {
+        let why = match error {
+            SetupError::CaFile { what, .. } => what,
+            other => other.to_string(),
+        };
         contradictions.push(Contradiction {
             keys: &["upstream.ca_file"],
-            found: format!("{}, which cannot be read ({error})", path.display()),
-            expected: "a PEM file",
+            found: format!("{}, of which no authority can be read ({why})", path.display()),
+            expected: "a PEM file with certificates",
         });
     }
     if draft.from_environment && draft.places.contains_key("upstream.parents") {

@@ -9,11 +9,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key, SECTIONS};
-use super::kinds::{Expected, Given, Kind, Many, Wrongs, names, shown};
+use super::kinds::{Expected, Given, Kind, Many, Wrongs, names, shown, wrong};
 use super::problem::{Errors, Place, Problem, Wrong, line_and_column};
 use super::rule_keys::OneRule;
 use super::suggest::nearest;
 use super::{AdminListen, Overrides, Settings, contradictions, defaults};
+use crate::policy::rules::Rule;
 use crate::{store, upstream};
 
 /// Settings that are being put together.
@@ -122,17 +123,22 @@ impl File<'_> {
     }
 
     fn read_rules(&self, value: Given, draft: &mut Draft, wrongs: &mut Wrongs) {
-        match Many::<OneRule>::read(value) {
-            Ok(rules) => draft.settings.rules = rules,
-            Err(found) => wrongs.extend(found.into_iter().map(|wrong| wrong.under("rules"))),
-        }
-        for (index, rule) in draft.settings.rules.iter_mut().enumerate() {
+        let Some(rules) = value.get_ref().as_array() else {
+            wrongs.extend(wrong::<Many<OneRule>>(value).into_iter().map(|wrong| wrong.under("rules")));
+            return;
+        };
+        for (index, given) in rules.iter().enumerate() {
+            let key = format!("rules[{index}]");
+            // One that could not be read keeps its place, and contradicts nothing.
+            let mut rule = OneRule::read(given).unwrap_or_else(|found: Wrongs| {
+                wrongs.extend(found.into_iter().map(|wrong| wrong.under(&key)));
+                Rule::default()
+            });
             if rule.name.is_empty() {
                 rule.name = format!("rule-{}", index + 1);
             }
-        }
-        for (index, rule) in value.get_ref().as_array().into_iter().flatten().enumerate() {
-            draft.places.insert(format!("rules[{index}]"), self.place(&rule.span()));
+            draft.settings.rules.push(rule);
+            draft.places.insert(key, self.place(&given.span()));
         }
     }
 
@@ -248,30 +254,28 @@ fn derive(draft: &mut Draft, environment: Environment) {
     }
 }
 
-/// Takes parents and the hosts that go without from the environment, as other programs do.
+/// Takes parents and the hosts that go without from the environment, as other programs do: what cannot be read of
+/// `NO_PROXY`, which they all share and each reads in its own way, is left out.
 fn from_environment(draft: &mut Draft, environment: Environment) {
     let upstream = &mut draft.settings.upstream;
-    let mut wrong = |variables, found: String, expected| {
-        let (place, key) = (Place::Environment(variables), "upstream.from_environment".to_owned());
-        draft.problems.push(Problem { place, key, found, expected });
-    };
     match upstream::parents_from_env(environment) {
         Ok((parents, direct)) => {
             upstream.parents.extend(parents);
             for host in direct {
-                match names::no_proxy(&host) {
-                    Some(host) => upstream.no_proxy.push(host),
-                    None => wrong("NO_PROXY", format!("{host:?}"), names::NoProxy::expected()),
+                if let Some(known) = names::no_proxy(&host) {
+                    upstream.no_proxy.push(known);
+                } else {
+                    let expected = names::NoProxy::expected();
+                    tracing::warn!("NO_PROXY: found {host:?}, expected {expected}; it is left out");
                 }
             }
         }
         // It may hold a password.
-        Err(_) => {
-            wrong(
-                "HTTP_PROXY, HTTPS_PROXY",
-                "a value that is not shown".to_owned(),
-                names::ParentUrl::expected(),
-            );
-        }
+        Err(_) => draft.problems.push(Problem {
+            place: Place::Environment("HTTP_PROXY, HTTPS_PROXY"),
+            key: "upstream.from_environment".to_owned(),
+            found: "a value that is not shown".to_owned(),
+            expected: names::ParentUrl::expected(),
+        }),
     }
 }

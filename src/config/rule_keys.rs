@@ -46,7 +46,7 @@ pub(super) const RULE: &[RuleKey<Rule>] = rule_keys! {
     /// URLs it is for, as patterns over the whole of it: * is any bytes, ? is one.
     urls: Many<Glob> = "all", r#"["http://*/assets/*"]"#;
 
-    /// false: requests go straight through.
+    /// false: requests go straight through; then without the keys that only caching needs.
     cache: Maybe<Switch> = "true", "true";
 
     /// Query parameters that are left out of the key; a * at the end is any ending. The origin still

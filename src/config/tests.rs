@@ -155,8 +155,10 @@ fn rules_keep_their_order_and_their_overrides() {
         [[rules]]
         name = "direct"
         urls = ["http://*/live/*"]
-        cache = false
         set_cookie = "rfc9111"
+
+        [[rules]]
+        cache = false
     "#;
     sets(text, |s| {
         s.rules = vec![
@@ -177,10 +179,10 @@ fn rules_keep_their_order_and_their_overrides() {
             Rule {
                 name: "direct".to_owned(),
                 urls: vec!["http://*/live/*".to_owned()],
-                cache: Some(false),
                 set_cookie: Some(SetCookie::Rfc9111),
                 ..Rule::default()
             },
+            Rule { name: "rule-3".to_owned(), cache: Some(false), ..Rule::default() },
         ];
     });
 }
@@ -234,6 +236,36 @@ fn what_only_the_rules_know_to_be_wrong_is_told_at_the_rule() {
             "l.toml:2:1: rules[1].ignore_query: found \"a*b\", expected a parameter's name, with * only at its end",
         ],
     );
+}
+
+#[test]
+fn a_rule_that_cannot_be_read_hides_nothing_of_the_others() {
+    refused(
+        "[[rules]]\nignore_query = [\"a*b\"]\n[[rules]]\nurls = 1\ncache = false\nset_cookie = \"strict\"\n[[rules]]\n\
+         cache = false\nignore_query = [\"_\"]\nstale_if_error = \"1d\"\n[[rules]]\nurls = [2]\n",
+        &[
+            "l.toml:4:8: rules[1].urls: found the integer 1, expected a list, each a pattern with * and ?, such as \"http://*.example.com/*.js\"",
+            "l.toml:12:9: rules[3].urls[0]: found the integer 2, expected a pattern with * and ?, such as \"http://*.example.com/*.js\"",
+            "l.toml:7:1: rules[2].cache: found false beside ignore_query, stale_if_error, of which nothing comes then, expected either caching, or none of these",
+            "l.toml:1:1: rules[0].ignore_query: found \"a*b\", expected a parameter's name, with * only at its end",
+        ],
+    );
+}
+
+#[test]
+fn a_rule_that_forbids_caching_says_nothing_of_how_to_cache() {
+    for key in [
+        "ignore_query = [\"a\"]",
+        "stale_if_error = \"1s\"",
+        "stale_while_revalidate = \"1s\"",
+        "set_cookie = \"strict\"",
+        "freshness = [{ min = \"1s\" }]",
+    ] {
+        let read = |cache: bool| read(&format!("[[rules]]\ncache = {cache}\n{key}\n"), &Overrides::default());
+        assert!(read(true).is_ok(), "{key}");
+        let found = read(false).expect_err(key);
+        assert!(found.starts_with("l.toml:1:1: rules[0].cache: found false beside "), "{found}");
+    }
 }
 
 #[test]
@@ -325,7 +357,8 @@ fn parents_come_from_the_environment_when_told_to() {
     let variables = [
         ("HTTP_PROXY", "proxy.example:3128"),
         ("https_proxy", "http://proxy.example:3128"),
-        ("NO_PROXY", "a.example, .b"),
+        // What others take and we can't read is left out.
+        ("NO_PROXY", "a.example, 169.254/16, .b, 192.168.*"),
     ];
     let none = read_with("", &Overrides::default(), &variables).unwrap();
     assert_eq!(none, Settings::default());
@@ -334,16 +367,31 @@ fn parents_come_from_the_environment_when_told_to() {
     let parents: Vec<_> = settings.upstream.parents.iter().map(|parent| format!("{parent:?}")).collect();
     assert_eq!(parents, ["http://proxy.example:3128"]);
     assert_eq!(settings.upstream.no_proxy, ["c", "a.example", ".b"]);
-    let text = "upstream.from_environment = true";
-    let found = read_with(text, &Overrides::default(), &[("NO_PROXY", "a.example, b c/d")]).unwrap_err();
-    assert!(found.starts_with("NO_PROXY: upstream.from_environment: found \"c/d\", expected"), "{found}");
+    let variables = [("HTTP_PROXY", "http://proxy.example:3128/path")];
+    assert!(read_with("upstream.from_environment = true", &Overrides::default(), &variables).is_err());
     assert!(read("[upstream]\nfrom_environment = true\nparents = []", &Overrides::default()).is_err());
 }
 
 #[test]
 fn a_file_of_authorities_that_cannot_be_read_is_an_error() {
-    let found = read("[upstream]\nca_file = \"/nowhere.pem\"", &Overrides::default()).unwrap_err();
-    assert!(found.starts_with("l.toml:2:11: upstream.ca_file: found /nowhere.pem, which cannot"), "{found}");
+    let broken = tempfile::NamedTempFile::new().unwrap();
+    let begun = authority().replace("-----END CERTIFICATE-----", "");
+    std::fs::write(broken.path(), begun).unwrap();
+    for path in ["/nowhere.pem", "/", "Cargo.toml", "/dev/null", broken.path().to_str().unwrap()] {
+        let found = read(&format!("[upstream]\nca_file = \"{path}\""), &Overrides::default()).unwrap_err();
+        let told =
+            format!("l.toml:2:11: upstream.ca_file: found {path}, of which no authority can be read (");
+        assert!(
+            found.starts_with(&told) && found.ends_with("expected a PEM file with certificates"),
+            "{found}"
+        );
+    }
+}
+
+/// A certificate as a file of authorities has it.
+fn authority() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem()
 }
 
 #[test]
@@ -378,6 +426,9 @@ fn a_reload_tells_what_is_live_and_what_needs_a_restart() {
 #[test]
 fn every_key_makes_a_difference() {
     // One value for each key that is not its default: a row that writes to another's place is found here.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), authority()).unwrap();
+    let ca_file = format!("{:?}", file.path());
     let values = [
         ("server.listen", "[\"127.0.0.1:1\"]"),
         ("server.workers", "99"),
@@ -407,7 +458,7 @@ fn every_key_makes_a_difference() {
         ("upstream.nameservers", "[\"192.0.2.1\"]"),
         ("upstream.parents", "[\"http://a\"]"),
         ("upstream.no_proxy", "[\"a\"]"),
-        ("upstream.ca_file", "\"Cargo.toml\""),
+        ("upstream.ca_file", ca_file.as_str()),
         ("log.access", "\"json\""),
         ("log.query", "true"),
         ("admin.listen", "\"off\""),

@@ -37,7 +37,7 @@ use hyper::client::conn::http1;
 pub use self::error::UpstreamError;
 pub use self::parent::{Parent, ParentError, parents_from_env};
 pub use self::stats::Stats;
-pub use self::tls::SetupError;
+pub use self::tls::{SetupError, check_ca_file};
 pub use self::tunnel::Dialed;
 pub use self::wire::{Stream, Wire};
 

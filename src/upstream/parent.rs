@@ -49,6 +49,9 @@ pub enum ParentError {
     /// No host, or one with bytes that a host cannot have.
     #[error("expected http://[user:password@]host[:port], found the host {0:?}")]
     Host(String),
+    /// A path, query or fragment, which a proxy has none of.
+    #[error("expected nothing behind a parent's host and port, found {0:?}")]
+    Path(String),
     /// Not a port.
     #[error("expected a port from 1 to 65535, found {0:?}")]
     Port(String),
@@ -66,7 +69,10 @@ impl Parent {
             "https" => true,
             _ => return Err(ParentError::Scheme(scheme.to_owned())),
         };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !matches!(path, "" | "/") {
+            return Err(ParentError::Path(path.to_owned()));
+        }
         let (user, place) = match authority.rsplit_once('@') {
             Some((user, place)) => (Some(user), place),
             None => (None, authority),
@@ -318,6 +324,10 @@ mod tests {
         check_parse("http://a:b%40c@h:1", Ok((false, "h", 1, Some(("a", "b@c")))));
         check_parse("http://a@h:1", Ok((false, "h", 1, Some(("a", "")))));
         check_parse("socks5://h:1080", Err("socks5"));
+        check_parse("http://h:1/x", Err("/x"));
+        check_parse("http://h:1//", Err("//"));
+        check_parse("http://h:1?x", Err("?x"));
+        check_parse("http://h:1/#x", Err("#x"));
         check_parse("http://h:0", Err("port"));
         check_parse("http://h:+80", Err("port"));
         check_parse("http://", Err("host"));

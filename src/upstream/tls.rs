@@ -86,6 +86,11 @@ impl Tls {
     }
 }
 
+/// Whether a file is as `upstream.ca_file` must be: readable, and with at least one certificate. Blocking.
+pub fn check_ca_file(path: &Path) -> Result<(), SetupError> {
+    add_file(&mut RootCertStore::empty(), path)
+}
+
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), SetupError> {
     let wrong = |what: String| SetupError::CaFile { path: path.to_owned(), what };
     let before = roots.len();

@@ -67,6 +67,33 @@ fn contradictions_are_errors() {
 }
 
 #[test]
+fn a_file_of_authorities_is_read_before_the_start_and_before_a_reload() {
+    let toml = "[upstream]\nca_file = '/dev/null'\n";
+    let (output, told) = check(toml);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("larder.toml:2:11: upstream.ca_file: found /dev/null, "), "{told}");
+    let proxy = Proxy::open();
+    proxy.write_config_raw(toml);
+    let reloaded = proxy.run(&["reload"]);
+    assert_eq!(reloaded.status.code(), Some(2), "{reloaded:?}");
+    let told = String::from_utf8_lossy(&reloaded.stderr).into_owned();
+    assert!(told.contains("larder.toml:2:11: upstream.ca_file: found /dev/null, "), "{told}");
+}
+
+#[test]
+fn what_cannot_be_read_of_no_proxy_is_left_out_with_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("larder.toml");
+    std::fs::write(&file, "upstream.from_environment = true").unwrap();
+    let no_proxy = "localhost,169.254/16,192.168.*,.example.com";
+    let output = command().arg("check").arg(&file).env("NO_PROXY", no_proxy).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let warnings: Vec<_> = told.lines().filter(|line| line.contains("NO_PROXY: found ")).collect();
+    assert!(warnings.len() == 2 && told.contains("169.254/16") && told.contains("192.168.*"), "{told}");
+}
+
+#[test]
 fn a_broken_configuration_ends_the_start_before_anything_listens() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("larder.toml");

@@ -58,7 +58,8 @@ pub(super) const UPSTREAM: &[Setting] = settings! {
     /// Hosts that are reached directly although there are parents, in the grammar of NO_PROXY.
     upstream.no_proxy: Many<NoProxy> = "[]", Live => upstream.no_proxy;
 
-    /// Takes the parents from HTTPS_PROXY and HTTP_PROXY, and adds NO_PROXY to no_proxy.
+    /// Takes the parents from HTTPS_PROXY and HTTP_PROXY, and adds NO_PROXY to no_proxy; what cannot be
+    /// read of the latter is left out with a warning.
     upstream.from_environment: Switch = "false", Live => [from_environment] upstream.parents;
 
     /// A PEM file with certificate authorities to trust besides the system's. "": none.

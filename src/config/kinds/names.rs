@@ -87,7 +87,7 @@ pub(in crate::config) struct ParentUrl;
 impl Expected for ParentUrl {
     const SECRET: bool = true;
     fn expected() -> String {
-        "a proxy's URL such as \"http://user:password@proxy.example:3128\"".to_owned()
+        "a proxy's URL such as \"http://user:password@proxy.example:3128\", without a path".to_owned()
     }
 }
 
