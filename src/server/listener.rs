@@ -38,7 +38,7 @@ pub fn bind(options: &Options) -> io::Result<Bound> {
     for &address in &options.listen {
         match socket(address) {
             Ok(socket) => sockets.push((socket, address)),
-            Err(error) if options.listen_is_default && address.is_ipv6() => {
+            Err(error) if options.listen_is_default && address.is_ipv6() && is_missing(&error) => {
                 warnings.push(format!("not listening on {address}: {error}"));
             }
             Err(error) => return Err(named(address, &error)),
@@ -51,6 +51,13 @@ pub fn bind(options: &Options) -> io::Result<Bound> {
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
     Ok(Bound { listeners, warnings })
+}
+
+/// Whether this machine has no such address, or no such family at all. A port that is taken is another matter: its
+/// other owner would get a part of what is meant for us.
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
@@ -205,12 +212,18 @@ mod tests {
     async fn a_missing_address_that_was_asked_for_is_an_error_that_names_it() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = taken.local_addr().unwrap().to_string();
+        // Where there is no IPv6, its own row again.
+        let socket6 = std::net::TcpListener::bind("[::1]:0").ok();
+        let taken6 = socket6.map(|socket| (socket.local_addr().unwrap().to_string(), socket));
+        let taken6 = taken6.as_ref().map_or(&taken, |(address, _socket)| address);
         for (listen, default, named) in [
             (&["127.0.0.1:0", NOWHERE[0]][..], false, NOWHERE[0]),
             (&["127.0.0.1:0", NOWHERE[1]], false, NOWHERE[1]),
             (&[&taken, "127.0.0.1:0"], false, &taken),
             // Without IPv4 the default is of no use either.
             (&[&taken, NOWHERE[0]], true, &taken),
+            // Another program's on the other family.
+            (&["127.0.0.1:0", taken6], true, taken6),
         ] {
             let error = bind(&options(listen, default)).unwrap_err().to_string();
             assert!(error.contains(named), "{listen:?}: {error}");
