@@ -2,7 +2,7 @@
 //!
 //! A web page in the user's browser can reach it: by a name of its own that resolves to this machine (DNS
 //! rebinding: the Host field gives it away), or by a request across sites (Origin and Sec-Fetch-Site do). Where
-//! it listens beyond loopback, changes need the token.
+//! it listens beyond loopback, changes and explanations need the token.
 
 use super::Options;
 use crate::clock::Stopwatch;
@@ -28,7 +28,7 @@ pub(super) enum Denied {
     Host,
     /// 403: sent by a page of another site.
     CrossSite,
-    /// 403: no token is configured, so nobody may change anything from elsewhere.
+    /// 403: no token is configured, so nobody may act from elsewhere.
     NoToken,
     /// 401: none given, or a wrong one.
     Token,
@@ -64,13 +64,8 @@ impl Guard {
         }
     }
 
-    /// Whether `client` may change something.
-    pub(super) fn change(
-        &self,
-        options: &Options,
-        headers: &HeaderMap,
-        client: IpAddr,
-    ) -> Result<(), Denied> {
+    /// Whether `client` may change something, or have a request made.
+    pub(super) fn act(&self, options: &Options, headers: &HeaderMap, client: IpAddr) -> Result<(), Denied> {
         if self.loopback {
             return Ok(());
         }
@@ -274,13 +269,12 @@ mod tests {
         let with =
             |token: &str| HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
         let guesser = IpAddr::from([192, 0, 2, 1]);
-        let verdicts: Vec<_> =
-            (0..20).map(|n| guard.change(&options, &with(&n.to_string()), guesser)).collect();
+        let verdicts: Vec<_> = (0..20).map(|n| guard.act(&options, &with(&n.to_string()), guesser)).collect();
         assert!(verdicts[..10].iter().all(|verdict| *verdict == Err(Denied::Token)), "{verdicts:?}");
         assert!(verdicts[10..].iter().all(|verdict| *verdict == Err(Denied::TooManyTries)), "{verdicts:?}");
-        assert_eq!(guard.change(&options, &with("secret"), guesser), Err(Denied::TooManyTries));
+        assert_eq!(guard.act(&options, &with("secret"), guesser), Err(Denied::TooManyTries));
         let others =
-            (2..=9).filter(|last| guard.change(&options, &with("secret"), [192, 0, 2, *last].into()).is_ok());
+            (2..=9).filter(|last| guard.act(&options, &with("secret"), [192, 0, 2, *last].into()).is_ok());
         assert!(others.count() >= 6);
     }
 
@@ -289,8 +283,8 @@ mod tests {
         let client = IpAddr::from([192, 0, 2, 1]);
         let (none, empty) =
             (Options::default(), Options { token: Some(String::new()), ..Options::default() });
-        assert_eq!(Guard::new(false).change(&none, &HeaderMap::new(), client), Err(Denied::NoToken));
-        assert_eq!(Guard::new(false).change(&empty, &HeaderMap::new(), client), Err(Denied::NoToken));
-        assert_eq!(Guard::new(true).change(&none, &HeaderMap::new(), client), Ok(()));
+        assert_eq!(Guard::new(false).act(&none, &HeaderMap::new(), client), Err(Denied::NoToken));
+        assert_eq!(Guard::new(false).act(&empty, &HeaderMap::new(), client), Err(Denied::NoToken));
+        assert_eq!(Guard::new(true).act(&none, &HeaderMap::new(), client), Ok(()));
     }
 }

@@ -60,7 +60,7 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// `admin.hosts`: names allowed in Host besides IP literals and localhost.
     pub hosts: Vec<String>,
-    /// `admin.token`: needed for changes when bound elsewhere than loopback.
+    /// `admin.token`: needed for changes and explanations when bound elsewhere than loopback.
     pub token: Option<String>,
 }
 

@@ -85,6 +85,15 @@ impl Route {
             Self::Index | Self::Metrics | Self::Health | Self::Ready | Self::Stats | Self::Explain => false,
         }
     }
+
+    /// Whether it does something in the operator's name: a change, or a request to an origin. Not at the wish of
+    /// another site's page, nor of whoever else can reach the listener.
+    const fn acts(self) -> bool {
+        match self {
+            Self::Explain => true,
+            other => other.changes(),
+        }
+    }
 }
 
 impl Admin {
@@ -108,9 +117,9 @@ impl Admin {
         if !method_fits {
             return Err(Problem::Method(if route.changes() { "POST" } else { "GET, HEAD" }));
         }
-        if route.changes() {
+        if route.acts() {
             guard::same_site(request.headers())?;
-            self.guard.change(&options, request.headers(), client)?;
+            self.guard.act(&options, request.headers(), client)?;
         }
         match route {
             Route::Index => Ok(page("text/html; charset=utf-8", INDEX)),
@@ -124,8 +133,6 @@ impl Admin {
             Route::Ready => Ok(page("text/plain; charset=utf-8", "ready\n")),
             Route::Stats => Ok(json(&self.figures(|admin, gauges| admin.telemetry.stats(&gauges)).await?)),
             Route::Explain => {
-                // It is no change, but it may ask an origin: not at the wish of another site's page.
-                guard::same_site(request.headers())?;
                 let asked = query::explain(request.uri().query().unwrap_or_default())?;
                 let explained = tokio::time::timeout(EXPLAIN_TIMEOUT, (self.control.explain)(asked)).await;
                 Ok(json(&explained.map_err(|_| Problem::TimedOut)??))
@@ -196,7 +203,7 @@ enum Problem {
     #[error("a page of another site may not do this")]
     CrossSite,
     #[error(
-        "changes from elsewhere need a token, and none is configured: set `admin.token`, or listen on loopback"
+        "changes and explanations need a token here, and none is configured: set `admin.token`, or listen on loopback"
     )]
     NoToken,
     #[error("this needs `Authorization: Bearer` with the token of `admin.token`")]

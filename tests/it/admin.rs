@@ -381,4 +381,13 @@ fn changes_from_elsewhere_than_loopback_need_the_token() {
     assert_eq!(purge(&["Host: 127.0.0.1"]), 401);
     assert_eq!(purge(&["Host: 127.0.0.1", "Authorization: Bearer wrong"]), 401);
     assert_eq!(purge(&["Host: 127.0.0.1", "Authorization: Bearer correct-horse"]), 200);
+    // An explanation is a request in the operator's name.
+    let origin = Origin::start();
+    let path = format!("/api/v1/explain?url={}", origin.url("/x"));
+    let explain = |fields: &[&str]| proxy.admin("GET", &path, fields, "").status;
+    assert_eq!(explain(&["Host: 127.0.0.1"]), 401);
+    assert_eq!(origin.connections(), 0);
+    assert_eq!(explain(&["Host: 127.0.0.1", "Authorization: Bearer correct-horse"]), 200);
+    assert_eq!(origin.hits("/x"), 1);
+    proxy.admin("GET", "/api/v1/stats", &["Host: 127.0.0.1"], "").assert_status(200);
 }
