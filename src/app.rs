@@ -159,7 +159,7 @@ impl App {
                 self.cache.purge(&target, &self.proxy.settings().cache, purge.dry_run)
             }
             PurgeWhat::Host(host) => {
-                let wanted = host.trim_end_matches('.').to_ascii_lowercase();
+                let wanted = cache::parse_host(host).map_err(invalid)?;
                 self.cache.store().purge(|url| cache::host_of(url) == wanted, purge.dry_run)
             }
             PurgeWhat::Glob(glob) => self.cache.store().purge(|url| glob_matches(glob, url), purge.dry_run),

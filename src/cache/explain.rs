@@ -3,6 +3,7 @@
 
 use http::{HeaderMap, Method, Uri};
 use serde_json::{Value, json};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::failure::Failure;
@@ -10,7 +11,7 @@ use super::fetch::{self, Asking};
 use super::{Cache, Hop, Settings};
 use crate::access::Access;
 use crate::body::Body;
-use crate::field::target::{Target, TargetError};
+use crate::field::target::{self, Host, Target, TargetError};
 use crate::policy::explain::{self, Judgement};
 use crate::policy::{self, Plan, Reply, RequestFacts, Terms, Verdict};
 use crate::store::CacheKey;
@@ -157,6 +158,19 @@ pub fn parse_url(url: &str) -> Result<(Uri, Target), String> {
     let uri: Uri = url.parse().map_err(|error| format!("{url:?}: {error}; expected a URL"))?;
     let target = Target::absolute(&uri).map_err(|error: TargetError| error.to_string())?;
     Ok((uri, target))
+}
+
+/// A host that a person gave, as [`host_of`] has that of a key. The error says what was found and what is expected.
+pub fn parse_host(host: &str) -> Result<String, String> {
+    let bare = host.parse::<Ipv6Addr>().is_ok();
+    let text = if bare { format!("[{host}]") } else { host.to_owned() };
+    match target::authority(text.as_bytes()) {
+        Ok((Host::Name(name), None)) if !host.contains(':') => Ok(name.trim_end_matches('.').to_owned()),
+        Ok((Host::Ip(ip), None)) => Ok(ip.to_string()),
+        Ok(_) | Err(_) => {
+            Err(format!("{host:?}: expected a host without scheme and port, such as example.com or [::1]"))
+        }
+    }
 }
 
 /// The host of a key's text, without port.

@@ -16,7 +16,7 @@ mod serve;
 mod tests;
 mod uncacheable;
 
-pub use explain::{Explained, host_of, parse_url};
+pub use explain::{Explained, host_of, parse_host, parse_url};
 pub use failure::Failure;
 pub use fetch::Hop;
 pub use outcome::{CacheResult, Outcome};

@@ -267,6 +267,53 @@ fn purge_removes_a_url_with_all_variants_and_nothing_else() {
 }
 
 #[test]
+fn purge_takes_a_host_in_any_spelling_a_pattern_or_all() {
+    let here = Origin::start();
+    let there = Origin::on_address("[::1]:0");
+    for origin in [&here, &there] {
+        for path in ["/a.deb", "/b.deb", "/c"] {
+            origin.serve(path, "200 OK", &["Cache-Control: max-age=60"], b"x");
+        }
+    }
+    let proxy = Proxy::open();
+    let urls = |path: &str| [here.url(path), here.url_at("localhost", path), there.url(path)];
+    let fill = || {
+        for url in ["/a.deb", "/b.deb", "/c"].iter().flat_map(|path| urls(path)) {
+            proxy.get(&url).assert_body("x");
+        }
+    };
+    let purged = |arguments: &[&str]| {
+        let told = proxy.run(&[&["purge", "--json"], arguments].concat());
+        assert!(told.status.success(), "{told:?}");
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(told["dry_run"], arguments.contains(&"--dry-run"), "{told}");
+        told["purged"].as_u64().unwrap()
+    };
+    let stored = |url: &str| proxy.get_with(url, &["Cache-Control: only-if-cached"]).is_hit();
+    fill();
+    for host in ["::1", "[::1]", "[0:0::1]", "0:0:0:0:0:0:0:1", "LOCALHOST", "localhost.", "127.0.0.1"] {
+        assert_eq!(purged(&["--host", host, "--dry-run"]), 3, "{host}");
+    }
+    assert_eq!(purged(&["--host", "other.example", "--dry-run"]), 0);
+    assert_eq!(purged(&["--glob", "*/?.deb", "--dry-run"]), 6);
+    assert_eq!(purged(&["--all", "--dry-run"]), 9);
+
+    assert_eq!(purged(&["--host", "[::1]"]), 3);
+    let [v4, name, v6] = urls("/c");
+    assert!(stored(&v4) && stored(&name) && !stored(&v6));
+    assert_eq!(purged(&["--glob", &here.url("/*.deb")]), 2);
+    assert!(stored(&v4) && !stored(&here.url("/a.deb")) && stored(&here.url_at("localhost", "/a.deb")));
+    assert_eq!(purged(&["--all"]), 4);
+    assert!(!stored(&v4) && !stored(&name));
+    for host in ["localhost:80", "[::1]:80", "http://localhost", "a b", ""] {
+        let told = proxy.run(&["purge", "--host", host]);
+        assert_eq!(told.status.code(), Some(1), "{told:?}");
+        let text = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(text.contains("expected a host without scheme and port"), "{text}");
+    }
+}
+
+#[test]
 fn explain_says_what_would_be_done_and_why() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60", "Vary: Accept-Language"], b"x");
