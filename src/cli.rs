@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::access::Ports;
 use crate::config::{AdminListen, Errors, Overrides, Settings, units};
@@ -119,6 +119,19 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether its answer is to be JSON.
+    fn in_json(&self) -> bool {
+        match self {
+            Self::Explain { json, .. }
+            | Self::Purge { json, .. }
+            | Self::Stats { json }
+            | Self::Reload { json } => *json,
+            Self::Serve | Self::Check { .. } | Self::Completions { .. } => false,
+        }
+    }
+}
+
 /// What to purge: exactly one of these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[group(required = true, multiple = false)]
@@ -206,7 +219,14 @@ where
         Command::Explain { .. } | Command::Purge { .. } | Command::Stats { .. } | Command::Reload { .. } => {
             match Settings::load(overrides) {
                 Ok(settings) => client::ask(command, settings, alone).await,
-                Err(errors) => Ok(report(&errors)),
+                Err(errors) => {
+                    if command.in_json() {
+                        let errors: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
+                        let told = json!({ "detail": "the configuration is refused", "errors": errors });
+                        print(format!("{told:#}\n").as_bytes())?;
+                    }
+                    Ok(report(&errors))
+                }
             }
         }
     }

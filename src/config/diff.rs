@@ -23,15 +23,20 @@ impl Changes {
 /// What differs between the settings that run and the new ones.
 pub fn diff(old: &Settings, new: &Settings) -> Changes {
     let mut changes = Changes::default();
-    let new = &with_sizes_of(old, new);
+    let now = &with_sizes_of(old, new);
     for setting in settings() {
         // Shown as `upstream.parents`: that is where it leads.
-        if (setting.same)(old, new) || setting.key.name == "upstream.from_environment" {
+        if setting.key.name == "upstream.from_environment" {
             continue;
         }
         match setting.when {
-            When::Live => changes.live.push(setting.key.name),
-            When::Restart => changes.restart.push(setting.key.name),
+            When::Live if !(setting.same)(old, now) => changes.live.push(setting.key.name),
+            // A size that waits for its memory. One that only follows from the memory was not changed.
+            When::Live if !((setting.same)(new, now) || (follows(old) && follows(new))) => {
+                changes.restart.push(setting.key.name);
+            }
+            When::Restart if !(setting.same)(old, new) => changes.restart.push(setting.key.name),
+            When::Live | When::Restart => {}
         }
     }
     if old.rules != new.rules {
@@ -42,26 +47,28 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
 
 /// `new`, with the old values wherever a change needs a restart: what runs after a reload.
 pub fn running(old: &Settings, new: &Settings) -> Settings {
-    let mut running = new.clone();
+    let mut running = with_sizes_of(old, new);
     for setting in settings().filter(|setting| setting.when == When::Restart) {
         (setting.keep)(old, &mut running);
     }
     running.server.listen_is_default = old.server.listen_is_default;
-    with_sizes_of(old, &running)
+    running
 }
 
 /// `new`, with the old sizes where the new ones follow from a memory that needs a restart, or would not fit
 /// into the one that stays.
 fn with_sizes_of(old: &Settings, new: &Settings) -> Settings {
     let mut settings = new.clone();
-    let follows = |s: &Settings| {
-        let sizes = store::Options::of_capacity(s.store.capacity);
-        (s.store.max_object, s.store.max_object_unknown_length)
-            == (sizes.max_object, sizes.max_object_unknown_length)
-    };
     if (follows(old) && follows(new)) || new.store.max_object > old.store.capacity {
         settings.store.max_object = old.store.max_object;
         settings.store.max_object_unknown_length = old.store.max_object_unknown_length;
     }
     settings
+}
+
+/// Whether the sizes are those that follow from the memory.
+fn follows(settings: &Settings) -> bool {
+    let sizes = store::Options::of_capacity(settings.store.capacity);
+    (settings.store.max_object, settings.store.max_object_unknown_length)
+        == (sizes.max_object, sizes.max_object_unknown_length)
 }

@@ -424,6 +424,36 @@ fn a_reload_tells_what_is_live_and_what_needs_a_restart() {
 }
 
 #[test]
+fn sizes_wait_for_the_memory_that_they_need() {
+    let memory = |text: &str| read(&format!("cache = {{ {text} }}"), &Overrides::default()).unwrap();
+    let small = memory("memory = \"64MiB\"");
+    // What the two configurations change live, what at the next start, and the largest response meanwhile, in MiB.
+    for (new, live, restart, largest) in [
+        ("memory = \"1GiB\"", &[][..], &["cache.memory"][..], 8),
+        (
+            "memory = \"1GiB\", max_object = \"32MiB\"",
+            &["cache.max_object", "cache.max_object_unknown_length"],
+            &["cache.memory"],
+            32,
+        ),
+        (
+            "memory = \"1GiB\", max_object = \"128MiB\"",
+            &[],
+            &["cache.memory", "cache.max_object", "cache.max_object_unknown_length"],
+            8,
+        ),
+    ] {
+        let new = memory(new);
+        let expected = Changes { live: live.to_vec(), restart: restart.to_vec() };
+        assert_eq!(diff::diff(&small, &new), expected);
+        let running = diff::running(&small, &new);
+        assert_eq!((running.store.capacity, running.store.max_object), (64 << 20, largest << 20));
+        let left = Changes { live: vec![], restart: restart.to_vec() };
+        assert_eq!(diff::diff(&running, &new), left, "a second reload of the same tells what still waits");
+    }
+}
+
+#[test]
 fn every_key_makes_a_difference() {
     // One value for each key that is not its default: a row that writes to another's place is found here.
     let file = tempfile::NamedTempFile::new().unwrap();

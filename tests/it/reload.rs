@@ -46,6 +46,14 @@ fn a_wrong_configuration_is_refused_as_a_whole_and_the_running_one_stays() {
     assert_eq!(told.status.code(), Some(2), "{told:?}");
     let text = String::from_utf8_lossy(&told.stderr).into_owned();
     assert!(text.contains("memroy") && text.contains("cache.variants"), "{text}");
+    // In JSON whether the proxy refuses the file, or the command that is given it.
+    let file = proxy.config_file().display().to_string();
+    for arguments in [&["reload", "--json"][..], &["reload", "--json", "--config", &file]] {
+        let told = proxy.run(arguments);
+        assert_eq!(told.status.code(), Some(2), "{told:?}");
+        let json: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(json["errors"].as_array().map(Vec::len), Some(2), "{json}");
+    }
     proxy.signal(Signal::HUP);
     proxy.diagnostics.wait("the refusal", |l| l.contains("memroy"));
     assert!(proxy.running());
