@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
 use serde_json::{Value, json};
 
@@ -166,7 +167,7 @@ impl Flags {
 
 /// Reads the process's arguments; prints help, version or what is wrong and ends the process where that is all.
 pub fn parse() -> Cli {
-    Cli::parse()
+    parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
 /// Reads other arguments, the program's name first.
@@ -175,7 +176,31 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    Cli::try_parse_from(arguments)
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    Cli::try_parse_from(&arguments).map_err(|error| naming_the_variable(error, &arguments))
+}
+
+/// Lets an error about a value that a variable brought name that one, and not the flag alone, which may not have
+/// been given, or be right.
+fn naming_the_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let (Some(shown), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue)) else {
+        return error;
+    };
+    let flag = shown.split([' ', '[', '=']).next().unwrap_or_default();
+    let cli = Cli::command();
+    let known = cli.get_arguments().find(|known| known.get_long() == flag.strip_prefix("--"));
+    let Some(variable) = known.and_then(clap::Arg::get_env) else { return error };
+    let has = |given: &OsString| given.to_string_lossy().contains(&value);
+    let given = !value.is_empty() && arguments.iter().any(has);
+    if std::env::var_os(variable).as_ref().is_some_and(has) && !given {
+        let named = format!("{} (for {shown})", variable.to_string_lossy());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(named));
+    }
+    error
 }
 
 /// An error as clap tells it: behind the value and the flag.

@@ -208,11 +208,34 @@ fn every_flag_is_also_a_variable() {
     assert_eq!(connect(&ports("any").start()), 200);
     assert_eq!(connect(&ports("443").start()), 403);
     assert_eq!(connect(&ports("443").arguments(&["--connect-ports", &port]).start()), 200);
-    for (name, value) in
-        [("LARDER_MEMORY", "lots"), ("LARDER_LISTEN", "here"), ("LARDER_ALLOW_PRIVATE", "perhaps")]
-    {
-        let output = command().arg("check").env(name, value).output().unwrap();
-        assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+    for (name, value, flag, right) in [
+        ("LARDER_MEMORY", "lots", "--memory", "1GiB"),
+        ("LARDER_MEMORY", "", "--memory", "1GiB"),
+        ("LARDER_LISTEN", "here", "--listen", "127.0.0.1:0"),
+        ("LARDER_ADMIN_LISTEN", "here", "--admin-listen", "off"),
+        ("LARDER_CONNECT_PORTS", "0", "--connect-ports", "443"),
+        ("LARDER_ALLOW_PRIVATE", "perhaps", "--allow-private", "true"),
+    ] {
+        let told = |arguments: &[String]| {
+            let output = command().args(arguments).arg("check").env(name, value).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, variable) = told(&[]);
+        assert!(code == Some(2) && variable.contains(&format!("'{name} (for {flag}")), "{variable}");
+        let (code, by_flag) = told(&[format!("{flag}=wrong")]);
+        assert!(code == Some(2) && by_flag.contains(flag) && !by_flag.contains(name), "{by_flag}");
+        let (_, beside) = told(&[format!("{flag}={right}")]);
+        assert!(beside.is_empty() || beside.contains(name), "a right flag is not blamed: {beside}");
+    }
+}
+
+#[test]
+fn a_rust_log_that_cannot_be_read_is_told_once_and_ignored() {
+    for (value, told) in [("larder=loud", 1), ("warn", 0)] {
+        let output = command().arg("check").env("RUST_LOG", value).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.matches("RUST_LOG: found \"larder=loud\", expected").count(), told, "{text}");
     }
 }
 
