@@ -6,6 +6,23 @@
 
 #[rustfmt::skip]
 const REQUIREMENTS: &[(&str, &str, &[&str])] = &[
+    // Forwarding.
+    ("FW-01", "Unknown methods and PUT, POST and DELETE bodies pass.", &["it::methods::known_and_unknown_methods_pass_with_their_content", "it::methods::content_on_get_and_delete_passes_and_is_not_stored", "it::forwarding::every_version_framing_and_size_passes_unchanged_both_ways"]),
+    ("FW-02", "Any final status from 200 to 599 passes, 299, 499 and 599 too.", &["it::forwarding::every_final_status_passes"]),
+    ("FW-03", "But an origin's 407.", &["it::errors::broken_answers_are_502_and_none_of_their_bytes_pass", "it::parents::a_407_from_the_parent_is_our_502_with_the_reason"]),
+    ("FW-04", "On a miss end-to-end fields pass unchanged: repeated lines, empty values, Age and Date as received.", &["it::forwarding::end_to_end_fields_pass_unchanged_on_a_miss"]),
+    ("FW-05", "Hop-by-hop fields and each field named in Connection are dropped in both directions.", &["it::hop_by_hop::request_fields_of_one_connection_do_not_reach_the_origin", "it::hop_by_hop::response_fields_of_one_connection_reach_no_client_live_or_stored"]),
+    ("FW-06", "A body longer than its Content-Length is cut there, and that origin connection is not used again.", &["it::forwarding::a_body_longer_than_its_content_length_is_cut_and_the_connection_not_used_again"]),
+    ("FW-07", "An unknown Transfer-Encoding from an origin without framing reads to the close.", &["it::forwarding::a_body_under_an_unknown_transfer_coding_passes_as_it_is_until_the_close"]),
+    ("FW-08", "An origin that closes without answering gives 502, never a closed client connection.", &["it::errors::broken_answers_are_502_and_none_of_their_bytes_pass", "it::errors::a_reset_before_the_answer_is_502"]),
+    ("FW-09", "Idle origin connections are dropped before the origin's advertised Keep-Alive: timeout.", &["pooling::an_idle_connection_is_dropped_a_second_before_its_origin_would_close_it", "it::pool::a_connection_that_the_origin_closes_is_not_used_again"]),
+    // Interim.
+    ("IR-01", "Every 1xx is relayed on a miss: 102, 103, 104 and unknown ones.", &["it::interim::interim_responses_reach_the_client_before_the_final_one_is_ready", "it::interim::they_come_before_the_answer_to_an_upload_too"]),
+    ("IR-02", "But 101, and a 100 that we asked for.", &["it::errors::broken_answers_are_502_and_none_of_their_bytes_pass", "it::expect::the_client_is_told_to_continue_when_the_origin_says_so", "it::expect::a_client_that_does_not_wait_loses_nothing"]),
+    ("IR-03", "At once, in order, with all fields but hop-by-hop ones.", &["it::interim::interim_responses_reach_the_client_before_the_final_one_is_ready", "it::interim::hop_by_hop_fields_are_dropped_from_them"]),
+    ("IR-04", "Never stored, replayed, or merged into the final response.", &["it::interim::interim_responses_reach_the_client_before_the_final_one_is_ready"]),
+    ("IR-05", "None to HTTP/1.0 clients.", &["it::interim::an_http_1_0_client_gets_none", "it::expect::an_http_1_0_client_gets_no_100"]),
+    ("IR-06", "Safely: each before the response of its own request, few, and at the client's pace.", &["it::interim::pipelined_requests_each_get_their_own", "it::interim::a_flood_of_them_is_an_error_of_the_origin", "it::interim::a_client_that_does_not_read_interim_responses_is_cut_off_at_the_limit"]),
     // Cache-Control.
     ("CC-01", "All lines combined, names case-insensitive.", &["cache_control::all_lines_are_combined_and_names_are_case_insensitive"]),
     ("CC-02", "Quoted strings respected: a max-age inside one is none.", &["cache_control::a_directive_inside_a_quoted_string_is_none"]),
@@ -183,6 +200,7 @@ const FILES: &[(&str, &str)] = &[
     ("etag", include_str!("../field/etag.rs")),
     ("list", include_str!("../field/list.rs")),
     ("vary", include_str!("../field/vary.rs")),
+    ("pooling", include_str!("../upstream/tests/pooling.rs")),
 ];
 
 /// Why a named test does not show anything; `None` if it is there.
@@ -198,10 +216,10 @@ fn missing(test: &str) -> Option<String> {
     let Some(source) = source else { return Some(format!("{test}: no such file")) };
     let name = name.rsplit("::").next().unwrap_or(name);
     let signature = format!("fn {name}(");
-    let is_test = source
-        .lines()
-        .zip(source.lines().skip(1))
-        .any(|(before, line)| before.trim() == "#[test]" && line.trim_start().starts_with(&signature));
+    let marked = |line: &str| line.trim() == "#[test]" || line.trim().starts_with("#[tokio::test");
+    let is_test = source.lines().zip(source.lines().skip(1)).any(|(before, line)| {
+        marked(before) && line.trim_start().trim_start_matches("async ").starts_with(&signature)
+    });
     (!is_test).then(|| format!("{test}: no such test"))
 }
 
@@ -225,6 +243,8 @@ fn every_requirement_has_a_test_that_exists() {
 fn no_paragraph_lost_a_requirement() {
     let count = |prefix: &str| REQUIREMENTS.iter().filter(|(id, ..)| id.starts_with(prefix)).count();
     for (paragraph, requirements) in [
+        ("FW-", 9),
+        ("IR-", 6),
         ("CC-", 7),
         ("LT-", 5),
         ("DT-", 6),
