@@ -128,6 +128,94 @@ fn hostile_bytes_stay_on_one_parseable_line() {
     );
 }
 
+/// Every byte that our gate lets into a URL, a request field and a response field.
+#[test]
+fn bytes_that_may_pass_stay_on_one_parseable_line_in_every_format() {
+    let origin = Origin::start();
+    let visible: String = (b'!'..=b'~').chain(0x80..=0xff).map(char::from).collect();
+    let kind = format!("Content-Type: a/b{visible}\tc");
+    origin.on("/agent", move |x| x.reply("200 OK", &[&kind], "x"));
+    let proxy = Proxy::open();
+    let lets_in = |byte: &u8| {
+        let mut client = proxy.client();
+        let mut request = format!("GET {}", origin.url("/a")).into_bytes();
+        request.push(*byte);
+        request.extend_from_slice(b"b HTTP/1.1\r\nHost: h\r\n\r\n");
+        client.send(request);
+        client.response("GET").status == 404
+    };
+    let taken: Vec<u8> = (0..=255).filter(|byte| !b" #?\r\n\0".contains(byte)).filter(lets_in).collect();
+    assert!(taken.len() > 70, "{taken:?}");
+    for format in ["text", "json", "squid", "combined"] {
+        let proxy = Proxy::with(&format!("log = {{ access = '{format}', query = true }}"));
+        let mut client = proxy.client();
+        for (path, rest) in [("/agent", &[][..]), ("/path", &taken)] {
+            let mut request = format!("GET {}", origin.url(path)).into_bytes();
+            request.extend_from_slice(rest);
+            request.extend_from_slice(b" HTTP/1.1\r\nHost: h\r\nUser-Agent: ");
+            request.extend(visible.chars().map(|c| c as u8));
+            request.extend_from_slice(b"\t\"\\\r\nReferer: http://h/\"\\");
+            request.extend(visible.chars().map(|c| c as u8));
+            request.extend_from_slice(b"\r\n\r\n");
+            client.send(request);
+            let response = client.response("GET");
+            assert!(matches!(response.status, 200 | 404), "{format}: {response}");
+        }
+        let begin = origin.url("/path");
+        proxy.log.wait("the second line", |line| line.contains(&begin));
+        let lines = proxy.log.all();
+        assert_eq!(lines.len(), 2, "{format}: {lines:#?}");
+        for line in lines {
+            assert!(!line.chars().any(char::is_control), "{format}: {line:?}");
+            assert!(parses(format, &line), "{format}: {line}");
+        }
+    }
+}
+
+/// Whether a reader of that format finds every part where it belongs.
+fn parses(format: &str, line: &str) -> bool {
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    match format {
+        "json" => {
+            let value: Value = serde_json::from_str(line).unwrap();
+            value["url"].as_str().is_some_and(|url| url.starts_with("http://"))
+        }
+        "text" => {
+            let words: Vec<_> = line.split(' ').collect();
+            words[2] == "GET"
+                && is_number(words[4])
+                && words[6].ends_with("ms")
+                && words.last().unwrap().starts_with("id=")
+        }
+        "squid" => {
+            let words: Vec<_> = line.split_ascii_whitespace().collect();
+            words.len() == 10
+                && words[5] == "GET"
+                && is_number(words[4])
+                && words[8].starts_with("HIER_DIRECT/")
+        }
+        _ => {
+            // Quoted parts, in which a backslash takes the next letter's meaning away.
+            let (mut parts, mut quoted, mut letters) = (vec![String::new()], false, line.chars());
+            while let Some(letter) = letters.next() {
+                match letter {
+                    '\\' if quoted => drop(letters.next()),
+                    '"' => {
+                        quoted = !quoted;
+                        parts.push(String::new());
+                    }
+                    other => parts.last_mut().unwrap().push(other),
+                }
+            }
+            let request: Vec<_> = parts[1].split(' ').collect();
+            parts.len() == 7
+                && request.len() == 3
+                && request[2] == "HTTP/1.1"
+                && is_number(parts[2].split(' ').nth(1).unwrap())
+        }
+    }
+}
+
 #[test]
 fn a_response_that_was_not_wholly_sent_is_told() {
     let origin = Origin::start();

@@ -90,7 +90,7 @@ fn a_second_signal_ends_at_once() {
     eventually("the drain", || (proxy.admin("GET", "/readyz", &[], "").status == 503).then_some(()));
     assert!(proxy.running());
     proxy.signal(Signal::TERM);
-    proxy.ended();
+    assert_eq!(proxy.ended().code(), Some(1), "cut off by hand is not drained");
     gate.open();
 }
 
@@ -105,7 +105,7 @@ fn the_drain_has_a_limit() {
     client.begin("GET", &origin.url("/x"), &[], "");
     origin.wait("/x", 1);
     proxy.signal(Signal::TERM);
-    proxy.ended();
+    assert_eq!(proxy.ended().code(), Some(0), "the drain did what it promises");
     gate.open();
 }
 

@@ -1,6 +1,6 @@
 //! What may happen to the process itself: descriptors that are closed or a terminal, being stopped for a while.
 
-use crate::support::proxy::{Lines, Signal, command, root};
+use crate::support::proxy::{Lines, Signal, command, command_of, root};
 use crate::support::{Client, Origin, Proxy, eventually, skip};
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -30,6 +30,50 @@ fn assert_serves(proxy: SocketAddr, origin: &Origin) {
         Client::connect(proxy).send("GET http://[ HTTP/9.9\r\n\r\n");
         Client::connect(proxy).get(&origin.url("/x")).assert_body("x");
     }
+}
+
+/// The default ports, in a network of its own: here they may be taken.
+#[test]
+fn without_arguments_it_listens_on_loopback_and_says_how_to_use_it() {
+    const WHAT: &str = "larder without arguments";
+    let works = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    // With a user namespace where that is needed.
+    let Some(own) =
+        ["-n", "-rn"].into_iter().find(|own| works("unshare", &[own, "ip", "link", "set", "lo", "up"]))
+    else {
+        return skip(WHAT, "no network namespace can be made, or there is no ip(8)");
+    };
+    let mut child = command_of("unshare");
+    child.args([own, "sh", "-c", "ip link set lo up && exec \"$0\""]).arg(command().get_program());
+    let mut child = child.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (told, log) = (Lines::read(child.stderr.take().unwrap()), Lines::read(child.stdout.take().unwrap()));
+    let child = Ended(child);
+    told.wait("the banner", |line| {
+        line == "larder: try twice: curl -x http://127.0.0.1:3128 -i http://example.com/"
+    });
+    let banner = told.all();
+    for line in [
+        "proxy listening on 127.0.0.1:3128",
+        "admin listening on 127.0.0.1:9128",
+        "clients: loopback (not private",
+    ] {
+        assert!(banner.iter().any(|told| told.contains(line)), "{line} is missing: {banner:#?}");
+    }
+    assert!(
+        banner.iter().any(|told| told.contains("listening on [::1]:3128")),
+        "also where there is no IPv6: {banner:#?}"
+    );
+    assert!(banner.len() <= 8 && log.all().is_empty(), "{banner:#?}");
+    // And its own commands find it.
+    let pid = child.0.id().to_string();
+    let mut inside = command_of("nsenter");
+    inside.args(if own == "-n" { &["-n", "-t"][..] } else { &["--preserve-credentials", "-U", "-n", "-t"] });
+    let stats = inside.arg(pid).arg(command().get_program()).args(["stats", "--json"]).output().unwrap();
+    let stats: serde_json::Value =
+        serde_json::from_slice(&stats.stdout).unwrap_or_else(|e| panic!("{e}: {stats:?}"));
+    assert_eq!(stats["ready"], true);
 }
 
 #[test]

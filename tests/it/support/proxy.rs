@@ -104,7 +104,8 @@ pub(crate) fn command() -> Command {
     command_of(env!("CARGO_BIN_EXE_larder"))
 }
 
-fn command_of(program: &str) -> Command {
+/// The same for another program, which may run the binary.
+pub(crate) fn command_of(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
