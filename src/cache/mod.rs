@@ -242,7 +242,7 @@ impl Cache {
     /// Asks the origin, as `planned` says.
     pub async fn respond(self: &Arc<Self>, ask: Ask, planned: Planned) -> Result<Served, Failure> {
         let Planned { key, generation, candidates, plan, now } = planned;
-        let errand = match Errand::of(plan, &candidates) {
+        let errand = match Errand::of(&plan, &candidates) {
             Ok(errand) => errand,
             Err((forward, reason)) => return self.bypass(ask, forward, reason).await,
         };
@@ -286,7 +286,7 @@ impl Cache {
                 let errand = match self.look(&ask) {
                     Look::Served(served) => return Ok(served),
                     Look::Failed(failure) => return Err(failure),
-                    Look::Go(planned) => Errand::of(planned.plan, &planned.candidates).unwrap_or(errand),
+                    Look::Go(planned) => Errand::of(&planned.plan, &planned.candidates).unwrap_or(errand),
                 };
                 let errand = Errand { reason: errand.reason.or(Some(reason)), ..errand };
                 self.alone(ask, key, generation, errand, None).await
@@ -529,9 +529,9 @@ struct Errand {
 
 impl Errand {
     /// What a plan asks of the origin. `Err`: the request goes straight through, as it came.
-    fn of(plan: Plan, candidates: &Candidates) -> Result<Self, (Forward, Reason)> {
-        let asking = Asking::of(&plan, candidates);
-        match plan {
+    fn of(plan: &Plan, candidates: &Candidates) -> Result<Self, (Forward, Reason)> {
+        let asking = Asking::of(plan, candidates);
+        match *plan {
             Plan::Fetch { forward, reason, store, .. } => Ok(Self { forward, reason, store, asking }),
             Plan::Revalidate { forward, reason, .. } => {
                 Ok(Self { forward, reason: Some(reason), store: true, asking })

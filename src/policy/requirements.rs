@@ -21,7 +21,7 @@ const REQUIREMENTS: &[(&str, &str, &[&str])] = &[
     ("IR-02", "But 101, and a 100 that we asked for.", &["it::errors::broken_answers_are_502_and_none_of_their_bytes_pass", "it::expect::the_client_is_told_to_continue_when_the_origin_says_so", "it::expect::a_client_that_does_not_wait_loses_nothing"]),
     ("IR-03", "At once, in order, with all fields but hop-by-hop ones.", &["it::interim::interim_responses_reach_the_client_before_the_final_one_is_ready", "it::interim::hop_by_hop_fields_are_dropped_from_them"]),
     ("IR-04", "Never stored, replayed, or merged into the final response.", &["it::interim::interim_responses_reach_the_client_before_the_final_one_is_ready"]),
-    ("IR-05", "None to HTTP/1.0 clients.", &["it::interim::an_http_1_0_client_gets_none", "it::expect::an_http_1_0_client_gets_no_100"]),
+    ("IR-05", "None to HTTP/1.0 clients.", &["it::interim::an_http_1_0_client_gets_none", "it::expect::an_http_1_0_client_expects_nothing"]),
     ("IR-06", "Safely: each before the response of its own request, few, and at the client's pace.", &["it::interim::pipelined_requests_each_get_their_own", "it::interim::a_flood_of_them_is_an_error_of_the_origin", "it::interim::a_client_that_does_not_read_interim_responses_is_cut_off_at_the_limit"]),
     // Cache-Control.
     ("CC-01", "All lines combined, names case-insensitive.", &["cache_control::all_lines_are_combined_and_names_are_case_insensitive"]),

@@ -1,6 +1,6 @@
 //! The access log: one line an exchange on standard output, in four formats.
 
-use crate::support::{Origin, Proxy};
+use crate::support::{Origin, Proxy, nobody};
 use serde_json::Value;
 
 #[test]
@@ -48,7 +48,7 @@ fn a_failure_tells_who_was_asked() {
         x.wire().ends();
     });
     origin.serve("/validated", "304 Not Modified", &[], b"");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = nobody();
     let proxy = Proxy::with(
         "upstream.first_byte_timeout = '200ms'\naccess.allow_private = false\naccess.allow_destinations = ['127.0.0.1/32']",
     );
@@ -58,7 +58,7 @@ fn a_failure_tells_who_was_asked() {
         (origin.url("/ssh"), 502, Some(origin.address)),
         (origin.url("/late"), 504, Some(origin.address)),
         (origin.url("/validated"), 502, Some(origin.address)),
-        (refused, 502, Some(closed)),
+        (refused, 502, Some(closed.address)),
         (denied, 403, None),
     ] {
         proxy.get(&url).assert_status(status);
@@ -247,7 +247,7 @@ fn a_reader_that_never_reads_costs_lines_and_not_service() {
 #[test]
 fn an_answer_to_head_is_complete_without_its_content() {
     let proxy = Proxy::open();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = nobody();
     let mut client = proxy.client();
     let refused = client.request("HEAD", &format!("http://{nobody}/x"), &[], "");
     refused.assert_status(502).assert_body("");

@@ -1,6 +1,6 @@
 //! The admin listener: metrics, health, statistics, purge and explain, and who may ask.
 
-use crate::support::{Gate, Origin, Proxy, eventually, skip};
+use crate::support::{Gate, Origin, Proxy, eventually, nobody, skip};
 
 #[test]
 fn metrics_have_help_type_and_a_prefix() {
@@ -103,7 +103,7 @@ fn every_result_is_reached_and_each_request_counts_in_exactly_one() {
     proxy.raw("GET foo HTTP/1.1\r\nHost: h\r\n\r\n");
     proxy.get("http://127.0.0.1:22/");
     proxy.raw("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = nobody();
     proxy.get(&format!("http://{nobody}/")).assert_status(502);
     let mut tunnel = proxy.client();
     tunnel.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address));
@@ -155,7 +155,7 @@ fn tunnels_errors_collapsed_requests_and_those_whose_client_left_count_as_such()
         eventually(result, || ((counted(result) - 1.0).abs() < 0.1).then_some(()));
     };
 
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = nobody();
     proxy.get(&format!("http://{closed}/")).assert_status(502);
     one("error");
 

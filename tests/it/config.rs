@@ -1,7 +1,7 @@
 //! The file, the flags, the environment: what is read, what is refused, and in which order they count.
 
 use crate::support::proxy::{command, root};
-use crate::support::{Origin, Proxy};
+use crate::support::{Origin, Proxy, nobody};
 use clap::ValueEnum as _;
 use std::io::{BufRead, BufReader};
 use std::process::Output;
@@ -329,7 +329,8 @@ fn the_command_line_explains_itself() {
 
 #[test]
 fn commands_say_so_when_no_proxy_answers() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let held = nobody();
+    let nobody = held.to_string();
     for command_line in [&["stats"][..], &["purge", "http://h/"], &["reload"]] {
         let output = command().args(["--admin-listen", &nobody]).args(command_line).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{command_line:?}");

@@ -1,13 +1,8 @@
 //! What a client is told when the origin fails: the status, the RFC 9209 type, and what to do.
 
 use crate::support::dns::{Answer, NameServer};
-use crate::support::{Origin, Proxy};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-
-/// An address at which nothing listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
+use crate::support::{Origin, Proxy, nobody};
+use std::net::{SocketAddr, TcpStream};
 
 #[test]
 fn a_refused_connection_is_502() {

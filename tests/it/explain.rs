@@ -1,7 +1,7 @@
 //! `larder explain` tells what the proxy then does.
 
 use crate::support::proxy::command;
-use crate::support::{Client, Gate, Origin, Proxy};
+use crate::support::{Client, Gate, Origin, Proxy, nobody};
 use serde_json::Value;
 
 /// What `larder explain --json` tells of a path.
@@ -134,7 +134,8 @@ fn explain_tells_the_answer_that_stands_in_for_a_response() {
     fails_later(&origin, "/must", must, crate::support::Exchange::close);
     let proxy = Proxy::with("limits.request_line = '100B'\naccess.ports = [80, '1024-65535']");
     proxy.get(&origin.url("/must")).assert_body("stale");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let held = nobody();
+    let nobody = held.to_string();
     let long = origin.url(&format!("/{}", "x".repeat(100)));
     for (url, fields, says) in [
         (origin.url("/must"), &[][..], "must be validated"),
@@ -192,7 +193,8 @@ fn explain_sends_what_the_proxy_sends() {
 fn explain_alone_makes_the_request_itself_and_tells_it_in_json_too() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let held = nobody();
+    let nobody = held.to_string();
     let told = command()
         .args(["--allow-private", "--admin-listen", &nobody, "explain", "--json", &origin.url("/x")])
         .output()

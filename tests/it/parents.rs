@@ -1,6 +1,6 @@
 //! Parent proxies: plain requests, tunnels, credentials, exceptions, and their own refusals.
 
-use crate::support::{Client, Origin, Proxy, Response};
+use crate::support::{Client, Origin, Proxy, Response, nobody};
 
 /// A parent that answers whatever it is asked, and tells what that was.
 fn parent() -> Origin {
@@ -121,7 +121,7 @@ fn hosts_on_the_exception_list_are_reached_directly() {
 #[test]
 fn a_parent_that_is_down_is_passed_over() {
     let parent = parent();
-    let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let down = nobody();
     let proxy = Proxy::with(&format!("upstream.parents = ['http://{down}', 'http://{}']", parent.address));
     proxy.get("http://origin.test/x").assert_status(200);
     let alone = Proxy::with(&format!("upstream.parents = ['http://{down}']"));

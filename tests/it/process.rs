@@ -1,9 +1,9 @@
 //! What may happen to the process itself: descriptors that are closed or a terminal, being stopped for a while.
 
 use crate::support::proxy::{Lines, Signal, command, command_of, root};
-use crate::support::{Client, Origin, Proxy, eventually, skip};
+use crate::support::{Client, Origin, Proxy, eventually, nobody, skip};
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 /// Ends a process that a test started by itself.
@@ -79,8 +79,8 @@ fn without_arguments_it_listens_on_loopback_and_says_how_to_use_it() {
 #[test]
 fn it_serves_with_its_standard_descriptors_closed_from_the_start() {
     let origin = origin();
-    // Nobody can be told which port it took, so it is given a free one.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody can be told which port it took, so it is given one, of a loopback address that no other test uses.
+    let address = SocketAddr::from(([127, 0, 0, 77], nobody().address.port()));
     let binary = command();
     let mut child = Ended(
         Command::new("sh")

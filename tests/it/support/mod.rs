@@ -16,12 +16,32 @@ pub(crate) use origin::{Exchange, Origin};
 pub(crate) use proxy::Proxy;
 
 use larder::clock::Stopwatch;
+use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 /// After this long a test has failed: far above anything a slow machine needs, also one that has sixteen times as
 /// much to do as it can.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// An address at which nothing listens, and which nobody else is given while this lives.
+pub(crate) struct Nobody {
+    pub(crate) address: SocketAddr,
+    _bound: socket2::Socket,
+}
+
+pub(crate) fn nobody() -> Nobody {
+    let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = bound.local_addr().unwrap().as_socket().unwrap();
+    Nobody { address, _bound: bound }
+}
+
+impl std::fmt::Display for Nobody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
 
 /// Holds threads until it is opened. Clones are the same gate. It opens by itself after [`DEADLINE`], so that a
 /// failing test ends.
