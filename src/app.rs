@@ -91,7 +91,7 @@ impl App {
             log: AccessLog::stdout(&settings.telemetry).context("the access log can't start")?,
             metrics: Metrics::new(),
         });
-        let buffers = Buffers::new(&settings.body);
+        let buffers = Buffers::new(&settings.buffers);
         let upstream = Upstream::new(settings.upstream.clone(), buffers.clone(), clock.clone())
             .context("the way to origins can't be set up")?;
         let store = Store::new(&settings.store, &settings.body);
@@ -137,7 +137,7 @@ impl App {
         self.upstream.reconfigure(running.upstream.clone()).map_err(|e| refused(&e))?;
         // From here on nothing can fail.
         self.cache.store().reconfigure(&running.store, &running.body);
-        self.buffers.reconfigure(&running.body);
+        self.buffers.reconfigure(&running.buffers);
         self.proxy.reconfigure(snapshot);
         // After it: what was begun under the old settings must not be stored under the new ones.
         self.cache.store().supersede();

@@ -1,25 +1,59 @@
 //! What is buffered between clients and origins, all exchanges together.
 //!
-//! Whatever lies between a socket that is read and one that is written is bounded in each direction of an exchange
-//! ([`Options::window`]), and in all of them together by one budget: whoever needs buffers takes them from there
-//! first, and waits its turn where too few are left. Who waits holds none, and who holds some waits for nothing but
-//! its sockets, so the line always moves.
+//! hyper and the shared bodies bound what lies between a socket that is read and one that is written; the sum of it
+//! over all exchanges is bounded here, by one budget. Whoever is about to buffer takes from it what that may come to,
+//! waits its turn where too little is left, and gives it back when the last socket has taken the last byte.
+//!
+//! What waits for something else to happen takes little. So the budget has two halves: one for exchanges of which hardly
+//! anything has come ([`FLOOR`]), one for those that carry more and for tunnels with bytes in them. Who holds some of the
+//! first half may wait for the second; who holds some of the second waits for nothing but sockets. So both lines always
+//! move. (A tunnel takes for both directions at once, see [`Pair`]: its one direction may need the other.)
 //!
 //! Stored responses are no part of it: they have a ledger of their own, [`super::Budget`].
 
 use std::sync::Arc;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-use super::Options;
 
 /// What one permit stands for. Bytes.
 const UNIT: u64 = 1024;
-/// Windows that one direction of an exchange may hold: one that is being read, one that is handed on, and the queue of
-/// what is to be written, which is allowed one more while it holds one. (Measured: 235 KiB for each of 400 clients
-/// that hardly read, with windows of 64 KiB.)
-const WINDOWS: u64 = 4;
+/// What a direction takes of which hardly anything has come: hyper's first read buffer, and as much again.
+pub const FLOOR: u64 = 16 * 1024;
+
+/// The figures. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Of everything together.
+    pub total: u64,
+    /// What may lie between an origin and a client.
+    pub response: u64,
+    /// What may lie between a client and an origin.
+    pub request: u64,
+}
+
+impl Default for Options {
+    /// A quarter of the memory that the process may use, and what the default sizes of heads come to.
+    fn default() -> Self {
+        Self::of(super::usable_memory() / 4, 72 << 10, 64 << 10, 64 << 10)
+    }
+}
+
+impl Options {
+    /// What follows from the sizes of heads: hyper reads as much at a time as a head may have (`request`, `response`),
+    /// hands one such piece on, and queues as much to be written, and one piece more while the queue is not full. A
+    /// body that passes by several readers has a `window` besides.
+    pub fn of(total: u64, request: u64, response: u64, window: u64) -> Self {
+        let add = |sizes: &[u64]| sizes.iter().fold(0, |sum: u64, size| sum.saturating_add(*size));
+        Self {
+            total,
+            response: add(&[response, response, response, request, window]),
+            request: add(&[request, request, request, response]),
+        }
+    }
+}
 
 /// The budget. Clones are handles on the same one.
 #[derive(Clone, Debug)]
@@ -27,17 +61,29 @@ pub struct Buffers(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    free: Arc<Semaphore>,
-    /// In units.
-    total: usize,
-    window: AtomicU64,
+    floors: Half,
+    rest: Half,
+    response: AtomicU64,
+    request: AtomicU64,
     waited: AtomicU64,
 }
 
-/// Buffers that were taken; given back on drop.
 #[derive(Debug)]
-pub struct Buffered {
-    _permit: OwnedSemaphorePermit,
+struct Half {
+    free: Arc<Semaphore>,
+    /// In units.
+    total: usize,
+}
+
+/// What was taken; given back when the last clone is dropped.
+#[derive(Clone, Debug)]
+pub struct Buffered(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    buffers: Buffers,
+    _floor: Option<OwnedSemaphorePermit>,
+    rest: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 /// How much is taken.
@@ -51,61 +97,141 @@ pub struct Stats {
     pub waited: u64,
 }
 
+impl Half {
+    fn new(bytes: u64) -> Self {
+        let total = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(total)), total }
+    }
+
+    /// Never more than there are: who asks for more than all takes all.
+    fn units(&self, bytes: u64) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT).min(self.total as u64)).unwrap_or(u32::MAX)
+    }
+
+    fn take(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_many_owned(self.units(bytes)).ok()
+    }
+
+    fn used(&self) -> u64 {
+        self.total.saturating_sub(self.free.available_permits()) as u64 * UNIT
+    }
+}
+
 impl Buffers {
-    /// A budget of `options.buffers` bytes, for windows of `options.window` bytes.
+    /// A budget of `options.total` bytes.
     pub fn new(options: &Options) -> Self {
-        let total = usize::try_from(options.buffers / UNIT).unwrap_or(usize::MAX);
-        let total = total.clamp(1, Semaphore::MAX_PERMITS);
-        let free = Arc::new(Semaphore::new(total));
-        let window = AtomicU64::new(options.window as u64);
-        Self(Arc::new(Shared { free, total, window, waited: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            floors: Half::new(options.total / 2),
+            rest: Half::new(options.total / 2),
+            response: AtomicU64::new(options.response),
+            request: AtomicU64::new(options.request),
+            waited: AtomicU64::new(0),
+        }))
     }
 
-    /// Takes over what may change while running: the size of a window, for what is taken from now on.
+    /// Takes over what may change while running: all but the total, for what is taken from now on.
     pub fn reconfigure(&self, options: &Options) {
-        self.0.window.store(options.window as u64, Ordering::Relaxed);
+        self.0.response.store(options.response, Ordering::Relaxed);
+        self.0.request.store(options.request, Ordering::Relaxed);
     }
 
-    /// What so many directions of an exchange may hold. Bytes.
-    pub fn of_directions(&self, count: u64) -> u64 {
-        self.0.window.load(Ordering::Relaxed).saturating_mul(WINDOWS * count)
+    /// What an exchange begins with whose request has so much content (`u64::MAX` where nobody knows), if that is free
+    /// and nobody waits for it.
+    pub fn take(&self, content: u64) -> Option<Buffered> {
+        let (half, bytes) = self.beginning(content);
+        let permit = half.take(bytes)?;
+        Some(self.begun(content, permit))
     }
 
-    /// So many bytes, if they are free and nobody waits for them.
-    pub fn take(&self, bytes: u64) -> Option<Buffered> {
-        let permit = Arc::clone(&self.0.free).try_acquire_many_owned(self.units(bytes)).ok()?;
-        Some(Buffered { _permit: permit })
+    /// The same when it is this one's turn. Waits without a limit of its own.
+    pub async fn wait(&self, content: u64) -> Option<Buffered> {
+        let (half, bytes) = self.beginning(content);
+        let permit = self.turn(half, bytes).await?;
+        Some(self.begun(content, permit))
     }
 
-    /// So many bytes, when it is this one's turn. Waits without a limit of its own.
-    pub async fn wait(&self, bytes: u64) -> Option<Buffered> {
-        if let Some(buffered) = self.take(bytes) {
-            return Some(buffered);
+    /// A request with much content may get a response with much while it is still being sent: it takes for both, so as
+    /// not to wait for the one with the other in its hands.
+    fn beginning(&self, content: u64) -> (&Half, u64) {
+        match content {
+            0 => (&self.0.floors, FLOOR),
+            1..=FLOOR => (&self.0.floors, 2 * FLOOR),
+            _ => {
+                let request = self.0.request.load(Ordering::Relaxed);
+                let response = self.0.response.load(Ordering::Relaxed);
+                (&self.0.rest, request.min(content).saturating_add(response))
+            }
+        }
+    }
+
+    fn begun(&self, content: u64, permit: OwnedSemaphorePermit) -> Buffered {
+        let (floor, rest) = if content <= FLOOR { (Some(permit), None) } else { (None, Some(permit)) };
+        Buffered(Arc::new(Held { buffers: self.clone(), _floor: floor, rest: Mutex::new(rest) }))
+    }
+
+    async fn turn(&self, half: &Half, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        if let Some(permit) = half.take(bytes) {
+            return Some(permit);
         }
         self.0.waited.fetch_add(1, Ordering::Relaxed);
-        let permit = Arc::clone(&self.0.free).acquire_many_owned(self.units(bytes)).await;
         // The semaphore is never closed; if it were, nothing would be bounded, but all would go on.
-        permit.ok().map(|permit| Buffered { _permit: permit })
+        Arc::clone(&half.free).acquire_many_owned(half.units(bytes)).await.ok()
     }
 
     /// Bytes that may be taken.
     pub fn total(&self) -> u64 {
-        self.0.total as u64 * UNIT
+        (self.0.floors.total + self.0.rest.total) as u64 * UNIT
     }
 
     /// How much is taken.
     pub fn stats(&self) -> Stats {
-        let free = self.0.free.available_permits() as u64 * UNIT;
         Stats {
-            used: self.total().saturating_sub(free),
+            used: self.0.floors.used() + self.0.rest.used(),
             total: self.total(),
             waited: self.0.waited.load(Ordering::Relaxed),
         }
     }
+}
 
-    /// Never more than there are: who asks for more than the whole takes the whole.
-    fn units(&self, bytes: u64) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT).min(self.0.total as u64)).unwrap_or(u32::MAX)
+impl Buffered {
+    /// More comes of a response than a floor is for: takes what it may come to, when that is free.
+    pub async fn grow(self) {
+        if self.0.rest.lock().is_some() {
+            return;
+        }
+        let buffers = &self.0.buffers;
+        let whole = buffers.0.response.load(Ordering::Relaxed);
+        let more = buffers.turn(&buffers.0.rest, whole).await;
+        *self.0.rest.lock() = more;
+    }
+}
+
+/// What two directions take together, while either of them needs it.
+#[derive(Debug)]
+pub struct Pair<'a> {
+    buffers: &'a Buffers,
+    bytes: u64,
+    // An asynchronous lock: whoever waits for his turn holds it, and the other one shares what he gets.
+    held: tokio::sync::Mutex<Weak<Held>>,
+}
+
+impl<'a> Pair<'a> {
+    /// `bytes` for both.
+    pub fn new(buffers: &'a Buffers, bytes: u64) -> Self {
+        Self { buffers, bytes, held: tokio::sync::Mutex::default() }
+    }
+
+    /// What the other direction has taken, else as much when it is this one's turn.
+    pub async fn take(&self) -> Option<Buffered> {
+        let mut held = self.held.lock().await;
+        if let Some(held) = held.upgrade() {
+            return Some(Buffered(held));
+        }
+        let rest = self.buffers.turn(&self.buffers.0.rest, self.bytes).await?;
+        let taken = Held { buffers: self.buffers.clone(), _floor: None, rest: Mutex::new(Some(rest)) };
+        let taken = Buffered(Arc::new(taken));
+        *held = Arc::downgrade(&taken.0);
+        Some(taken)
     }
 }
 
@@ -116,35 +242,43 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     const K: u64 = 1024;
+    const UNKNOWN: u64 = u64::MAX;
 
-    fn buffers(buffers: u64) -> Buffers {
-        Buffers::new(&Options { buffers, ..Options::default() })
+    /// Of two halves of so many bytes each.
+    fn buffers(half: u64) -> Buffers {
+        Buffers::new(&Options { total: 2 * half, response: 40 * K, request: 30 * K })
+    }
+
+    fn now<T>(future: impl Future<Output = T>) -> Poll<T> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
     }
 
     #[test]
     fn what_is_taken_is_no_more_than_there_is_and_comes_back() {
-        let all = buffers(10 * K);
-        let (first, second) = (all.take(4 * K).unwrap(), all.take(4 * K).unwrap());
-        assert!(all.take(4 * K).is_none());
-        assert_eq!(all.stats(), Stats { used: 8 * K, total: 10 * K, waited: 0 });
+        let all = buffers(2 * FLOOR);
+        let (first, second) = (all.take(0).unwrap(), all.take(0).unwrap());
+        assert!(all.take(0).is_none());
+        assert_eq!(all.stats(), Stats { used: 2 * FLOOR, total: 4 * FLOOR, waited: 0 });
+        drop(first.clone());
+        assert!(all.take(0).is_none(), "a clone is no other one");
         drop(first);
-        assert!(all.take(8 * K).is_none());
+        assert!(all.take(1).is_none(), "content needs as much again");
         drop(second);
+        assert!(all.take(1).is_some());
         assert_eq!(all.stats().used, 0);
-        assert!(all.take(8 * K).is_some());
     }
 
     #[test]
     fn who_waits_is_served_in_turn() {
-        let all = buffers(8 * K);
+        let all = buffers(2 * FLOOR);
         let mut cx = Context::from_waker(Waker::noop());
-        let (one, other) = (all.take(4 * K).unwrap(), all.take(4 * K).unwrap());
-        let (mut first, mut second) = (pin!(all.wait(8 * K)), pin!(all.wait(4 * K)));
+        let (one, other) = (all.take(0).unwrap(), all.take(0).unwrap());
+        let (mut first, mut second) = (pin!(all.wait(1)), pin!(all.wait(0)));
         assert!(first.as_mut().poll(&mut cx).is_pending());
         assert!(second.as_mut().poll(&mut cx).is_pending());
         drop(one);
         assert!(second.as_mut().poll(&mut cx).is_pending(), "the first one goes first");
-        assert!(all.take(4 * K).is_none(), "nor does anybody pass the line");
+        assert!(all.take(0).is_none(), "nor does anybody pass the line");
         drop(other);
         let Poll::Ready(Some(held)) = first.as_mut().poll(&mut cx) else { panic!("both are free") };
         drop(held);
@@ -153,13 +287,72 @@ mod tests {
     }
 
     #[test]
-    fn a_window_may_change_and_more_than_all_is_all() {
+    fn much_content_takes_for_both_ways_at_once() {
+        for (content, expected) in [
+            (0, FLOOR),
+            (K, 2 * FLOOR),
+            (20 * K, 60 * K),
+            (30 * K, 70 * K),
+            (1 << 40, 70 * K),
+            (UNKNOWN, 70 * K),
+        ] {
+            let all = buffers(1 << 20);
+            let held = all.take(content).unwrap();
+            assert_eq!(all.stats().used, expected, "{content}");
+            let more = if content <= FLOOR { 40 * K } else { 0 };
+            assert!(now(held.clone().grow()).is_ready());
+            assert!(now(held.clone().grow()).is_ready());
+            assert_eq!(all.stats().used, expected + more, "{content}");
+        }
+    }
+
+    #[test]
+    fn those_that_wait_for_more_never_wait_for_each_other() {
+        let all = buffers(4 * FLOOR);
+        let mut cx = Context::from_waker(Waker::noop());
+        let held: Vec<_> = (0..4).map(|_| all.take(0).unwrap()).collect();
+        assert!(all.take(0).is_none());
+        let mut growing: Vec<_> = held.iter().map(|one| Box::pin(one.clone().grow())).collect();
+        let mut waiting = || {
+            growing.retain_mut(|one| one.as_mut().poll(&mut cx).is_pending());
+            growing.len()
+        };
+        assert_eq!(waiting(), 3, "there is room for one at a time");
+        for (done, one) in held.into_iter().enumerate() {
+            drop(one);
+            assert_eq!(waiting(), 2_usize.saturating_sub(done));
+        }
+        assert_eq!(all.stats().used, 0);
+    }
+
+    #[test]
+    fn who_asks_for_more_than_all_gets_all() {
         let all = buffers(8 * K);
-        all.reconfigure(&Options { window: 1 << 20, ..Options::default() });
-        assert_eq!(all.of_directions(2), 8 << 20);
-        let held = all.take(all.of_directions(2)).unwrap();
+        let held = all.take(UNKNOWN).unwrap();
         assert_eq!(all.stats().used, 8 * K);
         drop(held);
-        assert!(buffers(0).take(1).is_some());
+        assert!(buffers(0).take(0).is_some());
+    }
+
+    #[test]
+    fn what_a_direction_may_come_to_follows_from_the_sizes_of_heads() {
+        let of = Options::of(1, 10, 100, 1000);
+        assert_eq!((of.total, of.response, of.request), (1, 1310, 130));
+        let all = buffers(1 << 20);
+        all.reconfigure(&Options { total: 0, response: 2 * K, request: K });
+        let _held = all.take(UNKNOWN).unwrap();
+        assert_eq!(all.stats().used, 3 * K);
+    }
+
+    #[test]
+    fn two_directions_take_together() {
+        let all = buffers(8 * K);
+        let pair = Pair::new(&all, 8 * K);
+        let Poll::Ready(Some(up)) = now(pair.take()) else { panic!("it is free") };
+        let Poll::Ready(Some(down)) = now(pair.take()) else { panic!("it is there") };
+        drop(up);
+        assert_eq!(all.stats().used, 8 * K);
+        drop(down);
+        assert_eq!(all.stats().used, 0);
     }
 }

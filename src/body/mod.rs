@@ -108,9 +108,6 @@ impl From<hyper::Error> for Error {
 pub struct Options {
     /// `limits.buffer`: bytes buffered per direction for a body that is not stored. Default 64 KiB.
     pub window: usize,
-    /// `limits.buffers`: bytes buffered in all directions of all exchanges. Default a quarter of what the process
-    /// may use.
-    pub buffers: u64,
     /// `cache.unknown_length_ahead`: for a body of unknown length, bytes buffered ahead of its readers.
     /// Default 16 MiB.
     pub unknown_length_ahead: u64,
@@ -120,12 +117,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            window: 64 << 10,
-            buffers: usable_memory() / 4,
-            unknown_length_ahead: 16 << 20,
-            lagging_reader: 10_000,
-        }
+        Self { window: 64 << 10, unknown_length_ahead: 16 << 20, lagging_reader: 10_000 }
     }
 }
 

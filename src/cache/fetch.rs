@@ -22,7 +22,7 @@ use super::failure::Failure;
 use super::fill::{self, Place};
 use super::flight::{Landing, Leader};
 use crate::access::Access;
-use crate::body::{Body, SharedBody};
+use crate::body::{Body, Buffered, SharedBody};
 use crate::clock::Moment;
 use crate::field::target::Target;
 use crate::field::via::Pseudonym;
@@ -146,6 +146,17 @@ pub(crate) struct Order {
     pub(crate) background: bool,
 }
 
+impl Order {
+    /// Removes what was validated, where an answer that is not stored for `reason` says that it is no longer the one.
+    fn outdated(&self, cache: &Cache, facts: &RequestFacts<'_>, status: StatusCode, reason: Reason) {
+        if let Asking::Validation(old) = &self.asking
+            && policy::outdates(facts, status, reason)
+        {
+            cache.store.remove(&self.place.key, old);
+        }
+    }
+}
+
 /// A response on its way into the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Filling {
@@ -161,7 +172,13 @@ pub(crate) struct Filling {
 /// What a fetch brought.
 pub(crate) enum Brought {
     /// It is being stored: a reader from the beginning, and the head as received.
-    Filling { filling: Filling, reader: Body, status: StatusCode, headers: HeaderMap },
+    Filling {
+        filling: Filling,
+        reader: Body,
+        status: StatusCode,
+        headers: HeaderMap,
+        buffered: Option<Buffered>,
+    },
     /// The origin says that the stored response is current. `only_here`: fields of the 304 for this requester.
     Validated {
         stored: Arc<StoredResponse>,
@@ -260,7 +277,10 @@ async fn attempt(
         match (verdict, subject) {
             (Verdict::Store(head), _) if order.store => {
                 let begun = fill::begin(cache, &order.place, leader, *head, received);
-                return Ok(begun.unwrap_or_else(|(received, reason)| Brought::Direct { received, reason }));
+                return Ok(begun.unwrap_or_else(|(received, reason)| {
+                    order.outdated(cache, &facts, received.status, reason);
+                    Brought::Direct { received, reason }
+                }));
             }
             (Verdict::Store(_), _) => {
                 return Ok(Brought::Direct { received: Box::new(received), reason: Reason::UncacheableKey });
@@ -320,11 +340,7 @@ async fn attempt(
                 order.asking = Asking::Plain;
             }
             (Verdict::PassThrough(reason), _) => {
-                if let Asking::Validation(old) = &order.asking
-                    && policy::outdates(received.status, reason)
-                {
-                    cache.store.remove(&order.place.key, old);
-                }
+                order.outdated(cache, &facts, received.status, reason);
                 return Ok(Brought::Direct { received: Box::new(received), reason });
             }
             (Verdict::Refuse(reason), _) => return Err(Failure::Refused { reason, address }),

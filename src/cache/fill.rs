@@ -79,9 +79,10 @@ pub(crate) fn begin(
     let Received { status, headers, body, buffered, .. } = received;
     let leader = leader.take();
     if let Some(fill) = fill {
-        cache.shutdown.spawn(pump(Arc::clone(cache), place.clone(), fill, body, leader, buffered));
+        let pumped = pump(Arc::clone(cache), place.clone(), fill, body, leader, buffered.clone());
+        cache.shutdown.spawn(pumped);
     }
-    Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers })
+    Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers, buffered })
 }
 
 /// Copies the body into the store while its readers read it.

@@ -408,7 +408,7 @@ impl Cache {
             ..Outcome::default()
         };
         match brought {
-            Brought::Filling { filling, reader, status, headers } => {
+            Brought::Filling { filling, reader, status, headers, buffered } => {
                 let freshness = policy::freshness(&filling.head, &terms);
                 // A breach is told when it is stored, not only when it is served.
                 let breach = (freshness.source == LifetimeSource::Override).then_some(Reason::Override);
@@ -421,7 +421,7 @@ impl Cache {
                     ..outcome
                 };
                 let received = filling.version;
-                let served = Served { status, headers, body: reader, received, outcome, buffered: None };
+                let served = Served { status, headers, body: reader, received, outcome, buffered };
                 // Its own conditions did not go to the origin, so they are answered here.
                 let ours = matches!(errand.asking, Asking::Validation(_));
                 if ours { serve::replacing(&facts, &filling, &freshness, served) } else { served }

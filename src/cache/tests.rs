@@ -24,7 +24,7 @@ use crate::upstream::{self, Received, Upstream};
 fn cache() -> Arc<Cache> {
     let (clock, _) = Clock::manual(0);
     let store = Store::new(&store::Options::of_capacity(1 << 20), &body::Options::default());
-    let buffers = Buffers::new(&body::Options::default());
+    let buffers = Buffers::new(&body::buffers::Options::default());
     let upstream = Upstream::new(upstream::Options::default(), buffers, clock.clone()).unwrap();
     Arc::new(Cache::new(store, upstream, clock, Shutdown::new()))
 }

@@ -86,13 +86,14 @@ fn storing(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
 }
 
 fn buffering(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
-    let body = &draft.settings.body;
-    // An upload has four in each direction.
-    if body.buffers / 8 < body.window as u64 {
+    let buffers = &draft.settings.buffers;
+    let upload = buffers.request.saturating_add(buffers.response);
+    // One half is for those of which hardly anything has come.
+    if buffers.total / 2 < upload {
         contradictions.push(Contradiction {
-            keys: &["limits.buffers", "limits.buffer"],
-            found: format!("{}, and limits.buffer is {}", bytes(body.buffers), bytes(body.window as u64)),
-            expected: "at least eight times limits.buffer",
+            keys: &["limits.buffers", "limits.buffer", "limits.request_head", "limits.response_head"],
+            found: format!("{}, and one upload may take {}", bytes(buffers.total), bytes(upload)),
+            expected: "limits.buffers at least twice what one upload may take",
         });
     }
 }
@@ -154,8 +155,7 @@ fn origins(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
 
 fn clients(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
     let proxy = &draft.settings.proxy;
-    let name = |protocol: &str| protocol.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    if proxy.upgrades.iter().any(|protocol| name(protocol) == "h2c") {
+    if proxy.upgrades.iter().any(|protocol| crate::proxy::is_h2c(protocol)) {
         contradictions.push(Contradiction {
             keys: &["proxy.upgrades"],
             found: "\"h2c\", whose requests would pass unseen".to_owned(),

@@ -30,6 +30,7 @@ impl Default for Settings {
             rules: Vec::new(),
             store: store::Options::default(),
             body: body::Options::default(),
+            buffers: body::buffers::Options::default(),
             cache: cache::Options::default(),
             telemetry: telemetry::Options::default(),
             admin: admin::Options::default(),

@@ -51,6 +51,8 @@ pub struct Settings {
     pub store: crate::store::Options,
     /// How bodies are buffered.
     pub body: crate::body::Options,
+    /// How much is buffered, all bodies together.
+    pub buffers: crate::body::buffers::Options,
     /// Collapsing and filling.
     pub cache: crate::cache::Options,
     /// The access log.

@@ -14,6 +14,7 @@ use super::problem::{Errors, Place, Problem, Wrong, line_and_column};
 use super::rule_keys::OneRule;
 use super::suggest::nearest;
 use super::{AdminListen, Overrides, Settings, contradictions, defaults};
+use crate::body::buffers;
 use crate::policy::rules::Rule;
 use crate::{store, upstream};
 
@@ -249,6 +250,9 @@ fn derive(draft: &mut Draft, environment: Environment) {
     store.max_object =
         draft.max_object.unwrap_or_else(|| store::Options::of_capacity(store.capacity).max_object);
     store.max_object_unknown_length = draft.max_object_unknown_length.unwrap_or(store.max_object / 4 * 3);
+    let Settings { proxy, upstream, body, buffers: all, .. } = &mut draft.settings;
+    let request = (proxy.max_head + proxy.max_request_line) as u64;
+    *all = buffers::Options::of(all.total, request, upstream.max_head as u64, body.window as u64);
     if draft.from_environment {
         from_environment(draft, environment);
     }

@@ -283,7 +283,7 @@ fn contradictions_are_told_at_the_key_that_was_given() {
          [admin]\nlisten = \"127.0.0.1:3128\"\n[limits]\nrequest_line = \"1MiB\"\nbuffers = \"100KiB\"\n",
         &[
             "l.toml:3:14: cache.max_object: found 2.0 MiB, and cache.memory is 1.0 MiB, expected at most cache.memory",
-            "l.toml:15:11: limits.buffers: found 100.0 KiB, and limits.buffer is 64.0 KiB, expected at least eight times limits.buffer",
+            "l.toml:15:11: limits.buffers: found 100.0 KiB, and one upload may take 4.6 MiB, expected limits.buffers at least twice what one upload may take",
             "l.toml:5:15: upstream.dns_max_ttl: found a minimum above the maximum, expected dns_min_ttl at most dns_max_ttl",
             "l.toml:8:18: upstream.source_address: found two addresses of one family, expected at most one IPv4 and one IPv6 address",
             "l.toml:7:15: upstream.nameservers: found name servers, and upstream.resolver is \"system\", which knows its own, expected resolver = \"hickory\", or no nameservers",

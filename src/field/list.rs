@@ -3,22 +3,18 @@
 /// Members of a comma-separated list over several lines, quoted strings respected, trimmed; empty ones
 /// skipped.
 pub fn members<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    values
-        .flat_map(|line| Split { rest: line, escapes: true, delimiter: b',' })
-        .filter(|member| !member.is_empty())
+    values.flat_map(|line| Split::new(line, true, b',')).filter(|member| !member.is_empty())
 }
 
 /// Members of a list of entity tags: as [`members`], but a backslash inside quotes escapes nothing.
 /// RFC 9110 section 8.8.3.
 pub fn entity_tags<'a>(values: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
-    values
-        .flat_map(|line| Split { rest: line, escapes: false, delimiter: b',' })
-        .filter(|member| !member.is_empty())
+    values.flat_map(|line| Split::new(line, false, b',')).filter(|member| !member.is_empty())
 }
 
 /// Parameters of one member: its parts between semicolons, quoted strings respected, trimmed.
 pub fn parameters(member: &[u8]) -> impl Iterator<Item = &[u8]> {
-    Split { rest: member, escapes: true, delimiter: b';' }
+    Split::new(member, true, b';')
 }
 
 /// `OWS` taken from both ends. RFC 9110 section 5.6.3.
@@ -76,6 +72,14 @@ struct Split<'a> {
     rest: &'a [u8],
     escapes: bool,
     delimiter: u8,
+    /// A quote was found that is never closed: from there on, quotes are bytes like any other.
+    literal: bool,
+}
+
+impl<'a> Split<'a> {
+    fn new(rest: &'a [u8], escapes: bool, delimiter: u8) -> Self {
+        Self { rest, escapes, delimiter, literal: false }
+    }
 }
 
 impl<'a> Iterator for Split<'a> {
@@ -88,7 +92,7 @@ impl<'a> Iterator for Split<'a> {
         let (mut quoted, mut at, mut opened) = (false, 0, 0);
         while let Some(&byte) = self.rest.get(at) {
             match byte {
-                b'"' => {
+                b'"' if !self.literal => {
                     quoted = !quoted;
                     opened = at;
                 }
@@ -99,11 +103,10 @@ impl<'a> Iterator for Split<'a> {
             at += 1;
         }
         if quoted && self.escapes {
+            self.literal = true;
             let behind = self.rest.get(opened..).unwrap_or_default();
-            at = behind
-                .iter()
-                .position(|byte| *byte == self.delimiter)
-                .map_or(self.rest.len(), |found| opened + found);
+            let next = behind.iter().position(|byte| *byte == self.delimiter);
+            at = next.map_or(self.rest.len(), |found| opened + found);
         }
         let part = self.rest.get(..at).unwrap_or(self.rest);
         self.rest = self.rest.get(at + 1..).unwrap_or_default();
@@ -140,6 +143,10 @@ mod tests {
     fn nothing_hides_behind_a_quote_that_is_never_closed() {
         check(&[r#"a="open, b"#, "c"], &[r#"a="open"#, "b", "c"]);
         check(&[r#"a="x, y", b="open, c, d"#], &[r#"a="x, y""#, r#"b="open"#, "c", "d"]);
+        check(&[r#"a="\", b="c, d"#], &[r#"a="\", b="c"#, "d"]);
+        // Found out once for a line, not for each of its parts.
+        let line = "\"".to_owned() + &"\\\",".repeat(200_000);
+        assert_eq!(members([line.as_bytes()].into_iter()).count(), 200_000);
         check(&[r#""ends in backslash\"#], &[r#""ends in backslash\"#]);
     }
 

@@ -15,34 +15,38 @@ pub(crate) fn not_modified(
     reply: &Reply<'_>,
     terms: &Terms<'_>,
 ) -> Verdict {
-    let with_cookies = update(facts, stored, reply, terms, true);
-    let directives = &with_cookies.head.facts.directives;
+    let mut updated = update(facts, stored, reply, terms, true);
+    let shares = storable::allows_set_cookie(&updated.head.facts.directives, terms);
+    // Cookies that were stored may be shared no longer: from here on nobody gets them.
+    let exposes = !shares && stored.fields.contains(&header::SET_COOKIE);
+    let mut only_here = HeaderMap::new();
+    if !shares {
+        for cookie in reply.headers.get_all(header::SET_COOKIE) {
+            only_here.append(header::SET_COOKIE, cookie.clone());
+        }
+    }
+    if exposes {
+        let mut fields =
+            updated.head.fields.to_map_where(only_here.len(), |name| *name != header::SET_COOKIE);
+        fields.extend(only_here.clone());
+        updated.head.fields = Fields::from_map(&fields, |_| true);
+    }
     let once =
         |head: StoredHead, reason, remove| Verdict::FreshenOnce { head: Box::new(head), reason, remove };
-    let forbidden = with_cookies.selectable.and_then(|()| storable::forbidden(&with_cookies.head, terms));
+    let forbidden = updated.selectable.and_then(|()| storable::forbidden(&updated.head, terms));
     if let Err(reason) = forbidden {
-        return once(with_cookies.head, reason, true);
+        return once(updated.head, reason, true);
     }
-    if facts.authorization && !storable::allows_authorization(directives) {
-        return once(with_cookies.head, Reason::Authorization, false);
+    if facts.authorization && !storable::allows_authorization(&updated.head.facts.directives) {
+        return once(updated.head, Reason::Authorization, exposes);
     }
-    if storable::allows_set_cookie(directives, terms) {
-        return Verdict::Freshen { head: Box::new(with_cookies.head), only_here: HeaderMap::new() };
+    if exposes {
+        return once(updated.head, Reason::SetCookie, true);
     }
-    // The cookies of the 304 are for its requester; those that were stored may no longer be shared with anybody.
-    let mut only_here = HeaderMap::new();
-    for cookie in reply.headers.get_all(header::SET_COOKIE) {
-        only_here.append(header::SET_COOKIE, cookie.clone());
+    if only_here.is_empty() {
+        return Verdict::Freshen { head: Box::new(updated.head), only_here };
     }
-    let head = update(facts, stored, reply, terms, false).head;
-    if head.fields.contains(&header::SET_COOKIE) {
-        let mut head = head;
-        let mut fields = head.fields.to_map_where(only_here.len(), |name| *name != header::SET_COOKIE);
-        fields.extend(only_here);
-        head.fields = Fields::from_map(&fields, |_| true);
-        return once(head, Reason::SetCookie, true);
-    }
-    Verdict::Freshen { head: Box::new(head), only_here }
+    Verdict::Freshen { head: Box::new(update(facts, stored, reply, terms, false).head), only_here }
 }
 
 /// What a response to HEAD does to the stored response that the request selects
@@ -297,6 +301,17 @@ mod tests {
             let Verdict::FreshenOnce { head, reason, remove } = ask(fields) else { panic!("{fields:?}") };
             assert_eq!((reason, remove), (Reason::SetCookie, true));
             assert_eq!(head.fields.get_all(&header::SET_COOKIE).collect::<Vec<_>>(), cookies);
+        }
+        // Whatever else keeps the answer to its requester, he gets no one else's cookie.
+        for (request, control, expected) in [
+            (&[][..], "private", Reason::Private),
+            (&[("authorization", "x")], "max-age=2", Reason::Authorization),
+        ] {
+            let asked = Asked::Validation(&stored);
+            let found = world.judge_asked(request, asked, 3, 304, &[("cache-control", control)]);
+            let Verdict::FreshenOnce { head, reason, remove } = found else { panic!("{found:?}") };
+            assert_eq!((reason, remove), (expected, true));
+            assert!(!head.fields.contains(&header::SET_COOKIE), "{control}");
         }
     }
 

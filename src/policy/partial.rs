@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 
 use super::request::MethodKind;
 use super::stored::Received;
-use super::{Answer, Completeness, RequestFacts, StoredHead, Terms, freshen, precondition};
+use super::{Answer, Completeness, RequestFacts, StoredHead, Terms, freshen, precondition, storable};
 use crate::field::etag::strong_match;
 use crate::field::range::RangeSpec;
 
@@ -171,6 +171,12 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
         response_time: new.response_time,
     };
     let head = StoredHead { completeness, ..new.with_fields(fields, &received, terms) };
+    if head.fields.contains(&header::SET_COOKIE)
+        && !storable::allows_set_cookie(&head.facts.directives, terms)
+    {
+        // What one part brought and the other no longer lets all have.
+        return None;
+    }
     Some(Combined { head: Box::new(completed(&head).unwrap_or(head)), pieces })
 }
 
@@ -324,6 +330,21 @@ mod tests {
         assert_eq!(locate(&two, &(1..7)), None);
         assert_eq!(locate(&Completeness::Complete, &(7..9)), Some(7..9));
         assert_eq!(locate(&two, &Range { start: 9, end: 7 }), None);
+    }
+
+    #[test]
+    fn parts_are_not_joined_over_cookies_that_may_be_shared_no_longer() {
+        let world = World::default();
+        let part = |range, control, more: &[(&'static str, &'static str)]| {
+            let mut fields = vec![("cache-control", control), ("content-range", range), ("etag", "\"a\"")];
+            fields.extend(more);
+            world.stored(RANGE, 206, &fields)
+        };
+        let stored = part("bytes 0-4/10", "max-age=60, public", &[("set-cookie", "user=alice")]);
+        assert!(
+            combine(&stored, &part("bytes 5-9/10", "max-age=60, public", &[]), &world.terms(0)).is_some()
+        );
+        assert!(combine(&stored, &part("bytes 5-9/10", "max-age=60", &[]), &world.terms(0)).is_none());
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn names(stored: &StoredHead, reply: &HeaderMap) -> bool {
 /// one is no longer what the origin has: "A full response ... indicates that none of the stored responses
 /// nominated in the conditional request are suitable." Not where only this requester is told something else, nor
 /// where the origin fails. RFC 9111 section 4.3.3.
-pub fn outdates(status: StatusCode, reason: Reason) -> bool {
+pub fn outdates(facts: &RequestFacts<'_>, status: StatusCode, reason: Reason) -> bool {
     let full = status.is_success() && status != StatusCode::PARTIAL_CONTENT
         || status.is_redirection() && status != StatusCode::NOT_MODIFIED
         || matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
@@ -152,8 +152,11 @@ pub fn outdates(status: StatusCode, reason: Reason) -> bool {
             | Reason::Status
             | Reason::MustUnderstand
             | Reason::VaryStar
+            | Reason::TooLarge
+            | Reason::NoRoom
     );
-    full && for_all
+    // Who shows who he is may be told what is his alone.
+    full && for_all && !facts.authorization && !facts.cookie
 }
 
 fn part(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Verdict {
@@ -323,6 +326,7 @@ mod tests {
             (302, Reason::Status, true),
             (404, Reason::NoFreshness, true),
             (410, Reason::NoStore, true),
+            (200, Reason::TooLarge, true),
             // Its requester alone is told something else.
             (200, Reason::Authorization, false),
             (200, Reason::SetCookie, false),
@@ -336,7 +340,11 @@ mod tests {
             (503, Reason::Status, false),
         ] {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(outdates(status, reason), expected, "{status} {reason:?}");
+            let (nobody, somebody) = (headers(&[]), headers(&[("cookie", "a=b")]));
+            let outdates =
+                |headers| outdates(&RequestFacts::of(&Method::GET, headers, false), status, reason);
+            assert_eq!(outdates(&nobody), expected, "{status} {reason:?}");
+            assert!(!outdates(&somebody));
         }
     }
 

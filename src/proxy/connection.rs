@@ -91,7 +91,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
                 let date = date::format(proxy.clock.now().unix());
                 let bytes = unparsed::written(answer, date).await;
                 let mut stream = stream;
-                // Where bytes of a response before it still waited, hyper's own answer has gone out behind them.
+                // Where bytes of a response before it still waited, hyper's own answer is out among them.
                 if is_unanswered {
                     write(&mut stream, &bytes, limits.write).await;
                 }

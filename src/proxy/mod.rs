@@ -43,7 +43,9 @@ use crate::upstream::Upstream;
 use admit::{Admitted, admit};
 use exchange::{Answer, Exchange};
 use link::Link;
+
 use refusal::Refusal;
+pub use upgrade::is_h2c;
 
 /// `proxy`'s settings.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::body::Buffers;
+use crate::body::buffers::{Buffers, Pair};
 use crate::clock::Stopwatch;
 use crate::shutdown::Shutdown;
 
@@ -18,6 +18,13 @@ use crate::shutdown::Shutdown;
 const SILENT_WHILE_DRAINING: Duration = Duration::from_secs(2);
 /// Bytes moved at once: what a pipe holds by default.
 const PIECE: usize = 64 * 1024;
+/// Bytes of a tunnel through our own memory that hardly carries any.
+const SMALL: usize = 4 * 1024;
+/// How long it keeps a large piece after the last bytes.
+const MORE: Duration = Duration::from_secs(1);
+
+/// Where the bytes of one direction are counted.
+type Count<'a> = (&'a Carried, &'a AtomicU64);
 
 /// The other end of a tunnel.
 #[derive(Debug)]
@@ -101,13 +108,14 @@ pub(crate) async fn relay(
     way: &Way<'_>,
 ) -> End {
     let carried = way.carried;
+    let pieces = Pair::new(way.buffers, 2 * PIECE as u64);
     let moved = async {
         match far {
             Far::Tcp(far) => {
                 early(&client, &far, &early_up, &early_down, carried).await?;
                 let ended = tokio::try_join!(
-                    pour(&client, &far, way, &carried.up),
-                    pour(&far, &client, way, &carried.down)
+                    pour(&client, &far, &pieces, (carried, &carried.up)),
+                    pour(&far, &client, &pieces, (carried, &carried.down))
                 );
                 if ended.is_err() {
                     // The side that still lives must not take the break for an end.
@@ -116,8 +124,6 @@ pub(crate) async fn relay(
                 ended.map(|_| ())
             }
             Far::Stream(far) => {
-                // Each direction has its piece for as long as it runs.
-                let _buffered = way.buffers.wait(2 * PIECE as u64).await;
                 let (client_read, mut client_write) = client.into_split();
                 let (far_read, mut far_write) = tokio::io::split(far);
                 far_write.write_all(&early_up).await?;
@@ -127,8 +133,8 @@ pub(crate) async fn relay(
                 client_write.write_all(&early_down).await?;
                 carried.add(&carried.down, early_down.len());
                 tokio::try_join!(
-                    copy(client_read, far_write, carried, &carried.up),
-                    copy(far_read, client_write, carried, &carried.down)
+                    copy(client_read, far_write, &pieces, (carried, &carried.up)),
+                    copy(far_read, client_write, &pieces, (carried, &carried.down))
                 )
                 .map(|_| ())
             }
@@ -197,7 +203,7 @@ async fn write_all(to: &mut &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(target_os = "linux")]
-async fn pour(from: &TcpStream, to: &TcpStream, way: &Way<'_>, count: &AtomicU64) -> io::Result<()> {
+async fn pour(from: &TcpStream, to: &TcpStream, pieces: &Pair<'_>, count: Count<'_>) -> io::Result<()> {
     use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
     use tokio::io::Interest;
 
@@ -207,7 +213,7 @@ async fn pour(from: &TcpStream, to: &TcpStream, way: &Way<'_>, count: &AtomicU64
     loop {
         from.readable().await?;
         // A pipe that holds bytes is a buffer; one that waits for them is none.
-        let _buffered = way.buffers.wait(PIECE as u64).await;
+        let _buffered = pieces.take().await;
         // The pipe is empty here, so "would block" can only mean that the socket has nothing.
         let splice_in = || Ok(splice(from, None, &writer, None, PIECE, flags)?);
         let mut held = match from.try_io(Interest::READABLE, splice_in) {
@@ -223,15 +229,15 @@ async fn pour(from: &TcpStream, to: &TcpStream, way: &Way<'_>, count: &AtomicU64
                 return Err(io::ErrorKind::WriteZero.into());
             }
             held -= moved;
-            way.carried.add(count, moved);
+            count.0.add(count.1, moved);
         }
     }
 }
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(not(target_os = "linux"))]
-async fn pour(from: &TcpStream, mut to: &TcpStream, way: &Way<'_>, count: &AtomicU64) -> io::Result<()> {
-    let _buffered = way.buffers.wait(PIECE as u64).await;
+async fn pour(from: &TcpStream, mut to: &TcpStream, pieces: &Pair<'_>, count: Count<'_>) -> io::Result<()> {
+    let _buffered = pieces.take().await;
     let mut piece = vec![0; PIECE];
     loop {
         from.readable().await?;
@@ -239,7 +245,7 @@ async fn pour(from: &TcpStream, mut to: &TcpStream, way: &Way<'_>, count: &Atomi
             Ok(0) => return end_of(to),
             Ok(read) => {
                 write_all(&mut to, &piece[..read]).await?;
-                way.carried.add(count, read);
+                count.0.add(count.1, read);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
@@ -255,20 +261,48 @@ fn end_of(to: &TcpStream) -> io::Result<()> {
     }
 }
 
-async fn copy<R, W>(mut from: R, mut to: W, carried: &Carried, count: &AtomicU64) -> io::Result<()>
+/// One direction through our own memory. What comes in small pieces is held in a small one; where there is more, a large
+/// one is taken as long as there is.
+async fn copy<R, W>(mut from: R, mut to: W, pieces: &Pair<'_>, count: Count<'_>) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut piece = vec![0; PIECE];
+    let mut small = vec![0; SMALL];
     loop {
-        let read = from.read(&mut piece).await?;
+        let read = from.read(&mut small).await?;
         if read == 0 {
-            // The far side may have closed already: then there is nobody to tell.
-            return to.shutdown().await.or(Ok(()));
+            return closed(&mut to).await;
         }
-        to.write_all(&piece[..read]).await?;
-        to.flush().await?;
-        carried.add(count, read);
+        pass(&mut to, &small[..read], count).await?;
+        if read < SMALL {
+            continue;
+        }
+        let _buffered = pieces.take().await;
+        let mut large = vec![0; PIECE];
+        while let Ok(read) = tokio::time::timeout(MORE, from.read(&mut large)).await {
+            match read? {
+                0 => return closed(&mut to).await,
+                read => {
+                    pass(&mut to, &large[..read], count).await?;
+                    if read < SMALL {
+                        break;
+                    }
+                }
+            }
+        }
     }
+}
+
+async fn pass<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8], count: Count<'_>) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    // TLS may hold back what it was given.
+    to.flush().await?;
+    count.0.add(count.1, bytes.len());
+    Ok(())
+}
+
+/// The sender has closed its half. The far side may have closed already: then there is nobody to tell.
+async fn closed<W: AsyncWrite + Unpin>(to: &mut W) -> io::Result<()> {
+    to.shutdown().await.or(Ok(()))
 }

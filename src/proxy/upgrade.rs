@@ -37,11 +37,23 @@ pub(crate) fn asked_for(parts: &Parts, has_content: bool, options: &Options) -> 
 /// Whether an entry of the list allows a protocol: by its name, and by its version where the entry has one. Names are
 /// compared without case. RFC 9110 section 7.8.
 fn covers(allowed: &str, asked: &str) -> bool {
-    let name = |protocol: &str| protocol.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    if name(asked) == "h2c" {
+    if is_h2c(asked) {
         return false;
     }
-    if allowed.contains('/') { allowed.eq_ignore_ascii_case(asked) } else { name(allowed) == name(asked) }
+    if allowed.contains('/') {
+        allowed.eq_ignore_ascii_case(asked)
+    } else {
+        allowed.eq_ignore_ascii_case(name(asked))
+    }
+}
+
+/// Whether a protocol is `h2c`, in whatever version: what follows it could not be inspected.
+pub fn is_h2c(protocol: &str) -> bool {
+    name(protocol).eq_ignore_ascii_case("h2c")
+}
+
+fn name(protocol: &str) -> &str {
+    protocol.split('/').next().unwrap_or_default()
 }
 
 /// Sends the request on and joins both connections if the origin switches.

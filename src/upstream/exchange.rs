@@ -78,7 +78,7 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
     let to = To { scheme, host: &target.host, port, access: &access, parents, via };
 
     let replayable = method.is_idempotent() && body.is_end_stream();
-    let directions = if body.is_end_stream() { 1 } else { 2 };
+    let content = if body.is_end_stream() { 0 } else { body.size_hint().exact().unwrap_or(u64::MAX) };
     let upgrades = upgrade.is_some();
     let gate = (expects(&headers) && !body.is_end_stream()).then(|| Arc::new(Gate::new()));
     let options = &way.options;
@@ -97,7 +97,7 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
     loop {
         let (mut lease, parent) = lease(way, &to, fresh).await?;
         // Only now: who waits for a connection must not hold what those wait for that have one.
-        let buffered = buffer(options, buffers, directions).await?;
+        let buffered = buffer(options, buffers, content).await?;
         if form == Form::Absolute {
             authorize(request.headers_mut(), &way.parents, parent);
         }
@@ -124,18 +124,17 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
     }
 }
 
-/// Room for what is on its way in so many directions.
+/// Room for what is on its way, with so many bytes of content.
 async fn buffer(
     options: &Options,
     buffers: &Buffers,
-    directions: u64,
+    content: u64,
 ) -> Result<Option<Buffered>, UpstreamError> {
-    let bytes = buffers.of_directions(directions);
-    if let Some(buffered) = buffers.take(bytes) {
+    if let Some(buffered) = buffers.take(content) {
         return Ok(Some(buffered));
     }
     let limit = options.connect_timeout;
-    timeout(limit, buffers.wait(bytes)).await.map_err(|_| {
+    timeout(limit, buffers.wait(content)).await.map_err(|_| {
         let total = buffers.total();
         let what = format!("all buffers ({total} bytes, limits.buffers) were in use for {limit:?}");
         UpstreamError::new(ProxyError::ConnectionLimitReached, what)
@@ -430,7 +429,8 @@ fn receive(
         Body::Empty
     } else {
         let trailers = Trailers { max: way.options.max_trailers, named: seen.named_trailers };
-        let inbound = Inbound::new(incoming, after, way.options.between_bytes_timeout, trailers);
+        let between = way.options.between_bytes_timeout;
+        let inbound = Inbound::new(incoming, after, between, trailers, buffered.clone());
         Body::Boxed(Box::pin(inbound))
     };
     Ok(Received {

@@ -17,6 +17,7 @@ use super::error::reading_body;
 use super::pool::Lease;
 use super::upload::{Progress, Step};
 use crate::body;
+use crate::body::Buffered;
 use crate::body::stall::Stall;
 use crate::field::status::ProxyError;
 use crate::field::treatment;
@@ -63,11 +64,42 @@ pub(super) struct Inbound {
     after: Option<After>,
     stall: Stall,
     trailers: Trailers,
+    room: Room,
 }
 
+/// What pays for the body's bytes.
+enum Room {
+    /// Hardly anything has come.
+    Floor(Buffered),
+    /// More comes, and waits for its turn.
+    Growing(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// All that may come is paid for.
+    Whole,
+}
+
+/// A piece from which on more is likely to come than [`Room::Floor`] is for: hyper reads 8 KiB first, and twice as much
+/// after each read that was full.
+const MUCH: usize = 4 * 1024;
+
 impl Inbound {
-    pub(super) fn new(inner: Incoming, after: After, between_bytes: Duration, trailers: Trailers) -> Self {
-        Self { inner, after: Some(after), stall: Stall::new(between_bytes), trailers }
+    pub(super) fn new(
+        inner: Incoming,
+        after: After,
+        between_bytes: Duration,
+        trailers: Trailers,
+        buffered: Option<Buffered>,
+    ) -> Self {
+        let room = buffered.map_or(Room::Whole, Room::Floor);
+        Self { inner, after: Some(after), stall: Stall::new(between_bytes), trailers, room }
+    }
+
+    /// A piece of so many bytes has come.
+    fn comes(&mut self, bytes: usize) {
+        if let Room::Floor(buffered) = &self.room
+            && bytes >= MUCH
+        {
+            self.room = Room::Growing(Box::pin(buffered.clone().grow()));
+        }
     }
 
     fn ended(&mut self) {
@@ -90,6 +122,10 @@ impl http_body::Body for Inbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        if let Room::Growing(turn) = &mut self.room {
+            std::task::ready!(turn.as_mut().poll(cx));
+            self.room = Room::Whole;
+        }
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Pending if self.stall.poll_passed(cx).is_pending() => Poll::Pending,
             Poll::Pending => {
@@ -99,6 +135,7 @@ impl http_body::Body for Inbound {
             }
             Poll::Ready(Some(Ok(mut frame))) => {
                 self.stall.moved();
+                self.comes(frame.data_ref().map_or(0, Bytes::len));
                 if let Some(trailers) = frame.trailers_mut() {
                     let size: usize =
                         trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();

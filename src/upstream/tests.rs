@@ -38,7 +38,7 @@ fn anywhere() -> Arc<Access> {
 fn upstream(change: impl FnOnce(&mut Options)) -> Upstream {
     let mut options = Options::default();
     change(&mut options);
-    Upstream::new(options, Buffers::new(&body::Options::default()), Clock::system()).unwrap()
+    Upstream::new(options, Buffers::new(&body::buffers::Options::default()), Clock::system()).unwrap()
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {

@@ -12,8 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::body::Budget;
 
-const OPTIONS: Options =
-    Options { window: 1000, buffers: 2000, unknown_length_ahead: 3000, lagging_reader: 32 };
+const OPTIONS: Options = Options { window: 1000, unknown_length_ahead: 3000, lagging_reader: 32 };
 
 /// Byte `position` of every origin's body.
 fn byte(position: usize) -> u8 {
@@ -453,8 +452,7 @@ proptest! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_readers_on_many_threads_all_see_everything() {
     for (length, passes) in [(Some(1_000_000), false), (None, false), (None, true)] {
-        let options =
-            Options { window: 20_000, unknown_length_ahead: 50_000, lagging_reader: 60_000, ..OPTIONS };
+        let options = Options { window: 20_000, unknown_length_ahead: 50_000, lagging_reader: 60_000 };
         let (mut writer, body) = shared(&options, length, None);
         let read = |reader: Reader| tokio::spawn(async move { reader.collect().await.unwrap().to_bytes() });
         let mut readers: Vec<_> = (0..20).map(|_| read(body.reader().unwrap())).collect();

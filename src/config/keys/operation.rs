@@ -14,13 +14,14 @@ pub(super) const LIMITS: &[Setting] = settings! {
     /// Connections of one client address at one time; loopback is exempt.
     limits.connections_per_client: Count<1> = "256", Live => server.max_connections_per_client;
 
-    /// Bytes buffered at a time in each direction for a body that is not stored: one such window is read, one
-    /// handed on, two wait to be written.
+    /// Bytes that those who read one body that is not stored may be apart, and that it is ahead of them.
     limits.buffer: Size<4096> = r#""64KiB""#, Live => body.window;
 
-    /// Bytes of all such buffers together, a size or a share of what the process may use. A request that
-    /// finds them in use waits for upstream.connect_timeout; then it is answered 503.
-    limits.buffers: Memory = r#""25%""#, Restart => body.buffers;
+    /// Bytes of all that is on its way between clients and origins, a size or a share of what the process may
+    /// use. Each direction of an exchange may take what follows from buffer, request_head and response_head
+    /// (some 300KiB with the defaults), and much less while little comes. A request that finds nothing left
+    /// waits for upstream.connect_timeout; then it is answered 503.
+    limits.buffers: Memory = r#""25%""#, Restart => buffers.total;
 
     /// The longest request line; above it 414.
     limits.request_line: Size<64> = r#""8KiB""#, Live => proxy.max_request_line;

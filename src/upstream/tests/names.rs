@@ -114,7 +114,7 @@ async fn a_name_is_asked_for_once_and_its_ttl_is_honoured_within_bounds() {
     .await;
     let (clock, hand) = Clock::manual(1_000_000);
     let options = Options { nameservers: vec![server], ..Options::default() };
-    let upstream = Upstream::new(options, Buffers::new(&body::Options::default()), clock).unwrap();
+    let upstream = Upstream::new(options, Buffers::new(&body::buffers::Options::default()), clock).unwrap();
     let (listener, address) = listen().await;
     tokio::spawn(async move {
         loop {

@@ -216,7 +216,8 @@ async fn a_cut_answer_is_never_asked_for_again() {
 #[tokio::test]
 async fn an_idle_connection_is_dropped_a_second_before_its_origin_would_close_it() {
     let (clock, hand) = Clock::manual(1_000_000);
-    let upstream = Upstream::new(Options::default(), Buffers::new(&body::Options::default()), clock).unwrap();
+    let upstream =
+        Upstream::new(Options::default(), Buffers::new(&body::buffers::Options::default()), clock).unwrap();
     let (listener, address) = listen().await;
     let origin = tokio::spawn(async move {
         let limited = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nhi";
