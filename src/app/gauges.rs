@@ -16,6 +16,7 @@ pub(super) fn read(app: &App) -> Gauges {
         upstream: app.upstream.stats().into(),
         server: ServerGauges {
             connections: counts.open.load(Ordering::Relaxed),
+            max_connections: app.server.load().max_connections as u64,
             accepted: counts.accepted.load(Ordering::Relaxed),
             refused_connections: counts.refused.load(Ordering::Relaxed),
             refused_per_client: counts.refused_per_client.load(Ordering::Relaxed),

@@ -8,7 +8,7 @@ use super::Gauges;
 use super::metrics::{BUCKETS, Code, Distribution, ResultSums, Sums};
 use super::process::Process;
 use crate::cache::outcome::CacheResult;
-use crate::field::status::ProxyError;
+use crate::field::status::{Forward, ProxyError};
 use crate::policy::Reason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
@@ -152,6 +152,15 @@ impl Scrape {
             sums.incomplete,
         )?;
 
+        let mut forwards = families.open(
+            "larder_forwards",
+            "Requests that did not end at the store, by the reason that Cache-Status gives as fwd.",
+            MetricType::Counter,
+        )?;
+        for (reason, count) in Forward::ALL.iter().zip(&sums.forwards) {
+            counter(&mut forwards, &[("reason", reason.token())], *count)?;
+        }
+
         let mut errors = families.open(
             "larder_errors",
             "Requests that ended in an error, by its type in RFC 9209 section 2.3, as in Proxy-Status.",
@@ -273,6 +282,11 @@ impl Scrape {
     fn server(&self, families: &mut Families) -> fmt::Result {
         let server = &self.gauges.server;
         families.gauge("larder_connections", "Connections of clients open now.", server.connections)?;
+        families.gauge(
+            "larder_connections_limit",
+            "How many of them may be open.",
+            server.max_connections,
+        )?;
         families.count("larder_connections_accepted", "Connections of clients accepted.", server.accepted)?;
         families.gauge("larder_flights", "Fetches under way that requests may join.", server.flights)?;
         let mut limits = families.open(

@@ -113,6 +113,8 @@ impl From<upstream::Stats> for UpstreamGauges {
 pub struct ServerGauges {
     /// Connections open now.
     pub connections: u64,
+    /// How many may be open: `limits.connections`.
+    pub max_connections: u64,
     /// Tunnels open now.
     pub tunnels: u64,
     /// Exchanges collapsed or fetched right now.

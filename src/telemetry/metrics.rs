@@ -9,7 +9,7 @@ pub use super::gauges::{Gauges, ServerGauges, StoreGauges, UpstreamGauges};
 
 use super::Record;
 use crate::cache::outcome::CacheResult;
-use crate::field::status::ProxyError;
+use crate::field::status::{Forward, ProxyError};
 use crate::policy::Reason;
 use http::{Method, StatusCode};
 use std::collections::BTreeMap;
@@ -67,6 +67,7 @@ struct Shard {
     /// By method and result, made when first needed; then by code.
     requests: [OnceLock<Box<[AtomicU64; CODES]>>; METHODS.len() * RESULTS],
     by_result: [ByResult; RESULTS],
+    forwards: [AtomicU64; Forward::ALL.len()],
     rejections: Box<[AtomicU64]>,
     errors: Box<[AtomicU64]>,
     stored: AtomicU64,
@@ -95,6 +96,8 @@ pub(super) struct Sums {
     pub(super) requests: BTreeMap<(&'static str, Code, &'static str), u64>,
     /// In the order of [`CacheResult::ALL`].
     pub(super) by_result: [ResultSums; RESULTS],
+    /// In the order of [`Forward::ALL`].
+    pub(super) forwards: [u64; Forward::ALL.len()],
     /// In the order of [`Reason::ALL`].
     pub(super) rejections: Vec<u64>,
     /// In the order of [`ProxyError::ALL`].
@@ -160,6 +163,9 @@ impl Metrics {
         }
         add(&by_result.bytes_in, record.bytes_in);
         add(&by_result.bytes_out, record.bytes_out);
+        if let Some(forward) = outcome.forward {
+            add(&shard.forwards[forward as usize], 1);
+        }
         if outcome.stored {
             add(&shard.stored, 1);
         } else if let Some(reason) = rejection(record) {
@@ -197,6 +203,7 @@ impl Shard {
         Self {
             requests: std::array::from_fn(|_| OnceLock::new()),
             by_result: Default::default(),
+            forwards: Default::default(),
             rejections: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             errors: ProxyError::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             stored: AtomicU64::new(0),
@@ -220,6 +227,9 @@ impl Shard {
             part.first_byte.add_to(&mut sum.first_byte);
             sum.bytes_in += load(&part.bytes_in);
             sum.bytes_out += load(&part.bytes_out);
+        }
+        for (sum, part) in sums.forwards.iter_mut().zip(&self.forwards) {
+            *sum += load(part);
         }
         for (sum, part) in sums.rejections.iter_mut().zip(&self.rejections) {
             *sum += load(part);

@@ -47,6 +47,9 @@ fn every_family_has_help_and_type_even_before_the_first_request() {
     for reason in Reason::ALL {
         assert_eq!(samples[&format!("larder_cache_rejections_total{{reason=\"{}\"}}", reason.token())], 0.0);
     }
+    for forward in Forward::ALL {
+        assert_eq!(samples[&format!("larder_forwards_total{{reason=\"{}\"}}", forward.token())], 0.0);
+    }
     for error in ProxyError::ALL {
         assert_eq!(samples[&format!("larder_errors_total{{error=\"{}\"}}", error.token())], 0.0);
     }
@@ -66,6 +69,7 @@ fn each_exchange_counts_once_with_its_method_code_and_result() {
     assert_eq!(samples["larder_client_sent_bytes_total{result=\"hit\"}"], 2048.0);
     assert_eq!(samples["larder_client_received_bytes_total{result=\"error\"}"], 7.0);
     assert_eq!(samples["larder_responses_incomplete_total"], 1.0);
+    assert_eq!(samples["larder_forwards_total{reason=\"method\"}"], 1.0);
     let total: f64 =
         samples.iter().filter(|(name, _)| name.starts_with("larder_requests_total")).map(|(_, n)| n).sum();
     assert_eq!(total, 3.0);
@@ -152,6 +156,9 @@ fn enums_are_numbered_as_their_tables_list_them() {
     for (number, reason) in Reason::ALL.iter().enumerate() {
         assert_eq!(*reason as usize, number);
     }
+    for (number, forward) in Forward::ALL.iter().enumerate() {
+        assert_eq!(*forward as usize, number);
+    }
     for (number, error) in ProxyError::ALL.iter().enumerate() {
         assert_eq!(*error as usize, number);
     }
@@ -177,6 +184,7 @@ fn gauges_panics_and_stats_are_told() {
     gauges.upstream.idle = 3;
     gauges.upstream.errors.insert(ProxyError::DnsError.token(), 6);
     gauges.server.refused_per_client = 2;
+    gauges.server.max_connections = 10;
     let samples = samples(&telemetry.render(&gauges));
     for (name, value) in [
         ("larder_panics_total", 1.0),
@@ -189,6 +197,7 @@ fn gauges_panics_and_stats_are_told() {
         ("larder_upstream_errors_total{error=\"dns_error\"}", 6.0),
         ("larder_upstream_connections{state=\"idle\"}", 3.0),
         ("larder_limit_refusals_total{limit=\"connections_per_client\"}", 2.0),
+        ("larder_connections_limit", 10.0),
         ("larder_tunnels_total", 1.0),
         ("larder_tunnel_bytes_total{direction=\"from_client\"}", 5.0),
         ("larder_tunnel_bytes_total{direction=\"to_client\"}", 9.0),
