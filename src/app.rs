@@ -91,6 +91,7 @@ impl App {
             log: AccessLog::stdout(&settings.telemetry).context("the access log can't start")?,
             metrics: Metrics::new(),
         });
+        telemetry.metrics.reconfigure(&settings.telemetry);
         let buffers = Buffers::new(&settings.buffers);
         let upstream = Upstream::new(settings.upstream.clone(), buffers.clone(), clock.clone())
             .context("the way to origins can't be set up")?;
@@ -142,6 +143,7 @@ impl App {
         // After it: what was begun under the old settings must not be stored under the new ones.
         self.cache.store().supersede();
         self.telemetry.log.reconfigure(&running.telemetry);
+        self.telemetry.metrics.reconfigure(&running.telemetry);
         self.server.store(Arc::new(running.server.clone()));
         self.admin.store(Arc::new(running.admin.clone()));
         *settings = running;
@@ -405,7 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_its_task_alone_and_is_counted() {
-        let options = Options { access: Format::Off, query: false, queue: 1 };
+        let options = Options { access: Format::Off, queue: 1, ..Options::default() };
         let log = AccessLog::new(&options, Box::new(std::io::sink())).unwrap();
         let telemetry = Arc::new(Telemetry { log, metrics: Metrics::new() });
         count_panics(&telemetry);

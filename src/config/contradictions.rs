@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::problem::{Place, Problem};
 use super::resolve::Draft;
+use crate::telemetry::MAX_SITES;
 use crate::upstream::{Resolver, SetupError, check_ca_file};
 
 /// What contradicts itself: the keys, the one to change first; what is found; what is expected.
@@ -22,6 +23,7 @@ pub(super) fn find(draft: &mut Draft) {
     buffering(draft, &mut found);
     origins(draft, &mut found);
     clients(draft, &mut found);
+    counting(draft, &mut found);
     for Contradiction { keys, found, expected } in found {
         if keys.iter().any(|key| draft.unread.contains(*key)) {
             continue;
@@ -192,6 +194,18 @@ fn clients(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
                 expected: "another port for the admin listener",
             });
         }
+    }
+}
+
+fn counting(draft: &Draft, contradictions: &mut Vec<Contradiction>) {
+    let telemetry = &draft.settings.telemetry;
+    let sites = telemetry.sites.len().saturating_add(telemetry.first_sites);
+    if sites > MAX_SITES {
+        contradictions.push(Contradiction {
+            keys: &["metrics.first_sites", "metrics.sites"],
+            found: format!("{sites} sites in all"),
+            expected: "at most 1000, listed ones and first ones together",
+        });
     }
 }
 

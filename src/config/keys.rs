@@ -126,6 +126,11 @@ pub const SECTIONS: &[Section] = &[
         settings: operation::LOG,
     },
     Section {
+        name: "metrics",
+        doc: "What is counted by site. Everything else in the metrics needs no setting.",
+        settings: operation::METRICS,
+    },
+    Section {
         name: "admin",
         doc: "The listener for metrics, health and the API. The proxy never leads to it.",
         settings: operation::ADMIN,

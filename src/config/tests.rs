@@ -292,6 +292,12 @@ fn contradictions_are_told_at_the_key_that_was_given() {
             "l.toml:12:10: admin.listen: found 127.0.0.1:3128 for the proxy and the admin listener, expected another port for the admin listener",
         ],
     );
+    refused(
+        "metrics = { sites = [\"a\"], first_sites = 1000 }",
+        &[
+            "l.toml:1:42: metrics.first_sites: found 1001 sites in all, expected at most 1000, listed ones and first ones together",
+        ],
+    );
     // A value that could not be read contradicts nothing.
     refused(
         "[cache]\nmemory = \"much\"\nmax_object = \"1000GiB\"\n",
@@ -491,6 +497,7 @@ fn every_key_makes_a_difference() {
         ("upstream.ca_file", ca_file.as_str()),
         ("log.access", "\"json\""),
         ("log.query", "true"),
+        ("metrics.sites", "[\"a\"]"),
         ("admin.listen", "\"off\""),
         ("admin.hosts", "[\"a\"]"),
         ("admin.token", "\"a\""),

@@ -5,8 +5,9 @@
 //! `promtool check metrics` read: [`classic`] makes the one of the other.
 
 use super::Gauges;
-use super::metrics::{BUCKETS, Code, Distribution, ResultSums, Sums};
+use super::metrics::{BUCKETS, Code, Distribution, RESULTS, ResultSums, Sums};
 use super::process::Process;
+use super::sites::SiteSums;
 use crate::cache::outcome::CacheResult;
 use crate::field::status::{Forward, ProxyError};
 use crate::policy::Reason;
@@ -176,7 +177,26 @@ impl Scrape {
             families.open("larder_tunnel_bytes", "Bytes through tunnels that ended.", MetricType::Counter)?;
         counter(&mut bytes, &[("direction", "from_client")], tunnels.bytes_in)?;
         counter(&mut bytes, &[("direction", "to_client")], tunnels.bytes_out)?;
-        families.gauge("larder_tunnels_active", "Tunnels open now.", self.gauges.server.tunnels)
+        families.gauge("larder_tunnels_active", "Tunnels open now.", self.gauges.server.tunnels)?;
+        self.sites(families)
+    }
+
+    /// Only the results that a site has had: most have few of them.
+    fn sites(&self, families: &mut Families) -> fmt::Result {
+        let figures: [(&str, &str, FigureOf); 2] = [
+            ("larder_site_requests", "Requests by site and what was done.", |sums| &sums.requests),
+            ("larder_site_sent_bytes", "Bytes of bodies sent to clients, by site.", |sums| &sums.bytes_out),
+        ];
+        for (name, help, figure) in figures {
+            let mut family = families.open(name, help, MetricType::Counter)?;
+            for site in &self.sums.sites {
+                let figures = CacheResult::ALL.iter().zip(figure(site)).zip(&site.requests);
+                for ((result, value), _) in figures.filter(|(_, requests)| **requests > 0) {
+                    counter(&mut family, &[("site", &site.name), ("result", result.token())], *value)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn cache(&self, families: &mut Families) -> fmt::Result {
@@ -380,6 +400,9 @@ impl Families<'_> {
 
 /// One of the distributions of a result.
 type DistributionOf = fn(&ResultSums) -> &Distribution;
+
+/// One of the figures of a site, by result.
+type FigureOf = fn(&SiteSums) -> &[u64; RESULTS];
 
 type Labels<'a> = &'a [(&'static str, &'a str)];
 

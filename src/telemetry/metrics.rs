@@ -3,11 +3,12 @@
 //! Counting is on every request's path: a dozen relaxed additions to counters found by enums' numbers. Each
 //! thread adds to one of a few shards, so that cores do not take each other's cache lines; the scrape sums
 //! them up. There are no labels here, and what a client or an origin sends makes no series: methods and codes
-//! are folded into closed sets.
+//! are folded into closed sets. (Hosts that were asked to be told apart are in [`super::sites`], a bounded set.)
 
 pub use super::gauges::{Gauges, ServerGauges, StoreGauges, UpstreamGauges};
 
-use super::Record;
+use super::sites::{SiteSums, Sites};
+use super::{Options, Record};
 use crate::cache::outcome::CacheResult;
 use crate::field::status::{Forward, ProxyError};
 use crate::policy::Reason;
@@ -26,7 +27,7 @@ const CODES: usize = 502;
 const OTHER_CODE: usize = 500;
 const NO_CODE: usize = 501;
 
-const RESULTS: usize = CacheResult::ALL.len();
+pub(super) const RESULTS: usize = CacheResult::ALL.len();
 
 /// The upper ends of the histograms' buckets, in microseconds: a hit takes some ten of them, a download minutes.
 pub(super) const BUCKETS: [u64; 18] = [
@@ -57,6 +58,7 @@ const MAX_SHARDS: usize = 16;
 #[derive(Debug)]
 pub struct Metrics {
     shards: Box<[Shard]>,
+    sites: Sites,
     panics: AtomicU64,
 }
 
@@ -105,6 +107,8 @@ pub(super) struct Sums {
     pub(super) stored: u64,
     pub(super) incomplete: u64,
     pub(super) panics: u64,
+    /// Those that have a series of their own, then the rest; empty while nothing is counted by site.
+    pub(super) sites: Vec<SiteSums>,
 }
 
 /// One result's sums.
@@ -142,15 +146,25 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All at 0.
+    /// All at 0; nothing is counted by site.
     pub fn new() -> Self {
         let shards = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SHARDS);
-        Self { shards: (0..shards).map(|_| Shard::new()).collect(), panics: AtomicU64::new(0) }
+        Self {
+            shards: (0..shards).map(|_| Shard::new()).collect(),
+            sites: Sites::new(shards),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes over which sites are to be told apart. What is counted so far stays.
+    pub fn reconfigure(&self, options: &Options) {
+        self.sites.reconfigure(options);
     }
 
     /// Counts one exchange.
     pub fn observe(&self, record: &Record) {
-        let shard = &self.shards[thread_number() % self.shards.len()];
+        let number = thread_number() % self.shards.len();
+        let shard = &self.shards[number];
         let outcome = &record.outcome;
         let result = outcome.result as usize;
 
@@ -163,6 +177,7 @@ impl Metrics {
         }
         add(&by_result.bytes_in, record.bytes_in);
         add(&by_result.bytes_out, record.bytes_out);
+        self.sites.observe(record, number);
         if let Some(forward) = outcome.forward {
             add(&shard.forwards[forward as usize], 1);
         }
@@ -187,6 +202,7 @@ impl Metrics {
     pub(super) fn sums(&self) -> Sums {
         let mut sums = Sums {
             panics: load(&self.panics),
+            sites: self.sites.sums(),
             rejections: vec![0; Reason::ALL.len()],
             errors: vec![0; ProxyError::ALL.len()],
             ..Sums::default()
@@ -326,12 +342,12 @@ fn zeros() -> Box<[AtomicU64; CODES]> {
     Box::new(std::array::from_fn(|_| AtomicU64::new(0)))
 }
 
-fn add(counter: &AtomicU64, by: u64) {
+pub(super) fn add(counter: &AtomicU64, by: u64) {
     if by > 0 {
         counter.fetch_add(by, Ordering::Relaxed);
     }
 }
 
-fn load(counter: &AtomicU64) -> u64 {
+pub(super) fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }

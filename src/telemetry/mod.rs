@@ -11,6 +11,7 @@ pub mod metrics;
 mod process;
 pub mod record;
 mod shown;
+mod sites;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -18,8 +19,9 @@ mod write;
 pub use access_log::AccessLog;
 pub use metrics::{Gauges, Metrics};
 pub use record::{Record, Url};
+pub use sites::MAX_SITES;
 
-/// `log`'s settings. All of them change live.
+/// `log`'s and `metrics`' settings. All of them change live.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// `log.access`: `auto` is text on a terminal, JSON otherwise.
@@ -28,11 +30,15 @@ pub struct Options {
     pub query: bool,
     /// `log.queue`: lines that may wait for a slow reader of the log before lines are dropped. Default 8192.
     pub queue: usize,
+    /// `metrics.sites`: hosts that are counted by themselves, exact or `.suffix`, in lower case. Default none.
+    pub sites: Vec<String>,
+    /// `metrics.first_sites`: how many other hosts are, the first that are answered. Default 0.
+    pub first_sites: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { access: Format::Auto, query: false, queue: 8192 }
+        Self { access: Format::Auto, query: false, queue: 8192, sites: Vec::new(), first_sites: 0 }
     }
 }
 

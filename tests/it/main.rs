@@ -34,6 +34,7 @@ mod process;
 mod readme;
 mod reload;
 mod rules;
+mod sites;
 mod streaming;
 mod targets;
 mod tls;

@@ -1,8 +1,8 @@
-//! The keys about limits, the access log and the admin listener.
+//! The keys about limits, the access log, the metrics and the admin listener.
 
 use super::{Key, Setting, When};
 use crate::config::kinds::figures::{Count, Memory, Size, Switch};
-use crate::config::kinds::names::{Address, HostName, Secret};
+use crate::config::kinds::names::{Address, HostName, HostSuffix, Secret};
 use crate::config::kinds::{Kind, Many, Off, OneOf};
 use crate::telemetry::Format;
 
@@ -56,6 +56,18 @@ pub(super) const LOG: &[Setting] = settings! {
 
     /// Lines that wait for a slow reader of the log before lines are dropped (and counted).
     log.queue: Count<1> = "8192", Live => telemetry.queue;
+};
+
+/// `[metrics]`.
+pub(super) const METRICS: &[Setting] = settings! {
+    /// Sites whose requests and bytes are counted by themselves: "name" exactly, ".name" with all below it
+    /// in one. The first that fits counts; what fits none is counted as "other". A site that is counted
+    /// stays so until the next start: a reload adds to the list. At most 1000 with first_sites.
+    metrics.sites: Many<HostSuffix> = "[]", Live => telemetry.sites;
+
+    /// How many other hosts are counted by themselves: the first that are answered by an origin or from
+    /// the store, until the next start.
+    metrics.first_sites: Count<0> = "0", Live => telemetry.first_sites;
 };
 
 /// `[admin]`.

@@ -6,14 +6,14 @@ use super::*;
 use crate::telemetry::{Gauges, Metrics, Telemetry};
 use std::collections::{BTreeMap, BTreeSet};
 
-fn telemetry() -> Telemetry {
+pub(super) fn telemetry() -> Telemetry {
     let log = AccessLog::new(&options(Format::Off), Box::new(io::sink())).unwrap();
     Telemetry { log, metrics: Metrics::new() }
 }
 
 /// The samples by their name and labels, after a check that the text is well-formed: HELP and TYPE once for each
 /// family and before its samples, no series twice, names of the right form.
-fn samples(text: &str) -> BTreeMap<String, f64> {
+pub(super) fn samples(text: &str) -> BTreeMap<String, f64> {
     let (mut helps, mut types, mut samples) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod metrics;
+mod sites;
 
 use super::{AccessLog, Format, Options, Record};
 use crate::cache::outcome::{CacheResult, Outcome};
