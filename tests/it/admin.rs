@@ -122,7 +122,7 @@ fn every_result_is_reached_and_each_request_counts_in_exactly_one() {
 }
 
 /// Prometheus' own opinion of a scrape.
-fn check_by_promtool(scrape: &str) {
+pub(crate) fn check_by_promtool(scrape: &str) {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
     let piped = || Stdio::piped();

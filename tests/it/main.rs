@@ -31,6 +31,7 @@ mod methods;
 mod parents;
 mod pool;
 mod process;
+mod prometheus;
 mod readme;
 mod reload;
 mod rules;
