@@ -112,6 +112,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask whether the running proxy takes requests; the exit code is 0 or 1
+    Healthcheck,
     /// Print completions for a shell
     Completions {
         /// Shell to complete for
@@ -128,7 +130,7 @@ impl Command {
             | Self::Purge { json, .. }
             | Self::Stats { json }
             | Self::Reload { json } => *json,
-            Self::Serve | Self::Check { .. } | Self::Completions { .. } => false,
+            Self::Serve | Self::Check { .. } | Self::Healthcheck | Self::Completions { .. } => false,
         }
     }
 }
@@ -235,6 +237,7 @@ where
     match command {
         Command::Serve => anyhow::bail!("serve is not a client's command"),
         Command::Check { file } => Ok(check(overrides, file.as_ref())),
+        Command::Healthcheck => client::healthcheck(listening(overrides)?).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "larder", &mut text);
@@ -254,6 +257,22 @@ where
                 }
             }
         }
+    }
+}
+
+/// Where the admin listener is, for a health check. A file that does not matter is not read: one that became wrong
+/// after the start does not make the running proxy unwell. Never exit code 2, which container engines reserve.
+fn listening(overrides: &Overrides) -> anyhow::Result<Option<SocketAddr>> {
+    match overrides.admin_listen {
+        Some(AdminListen::At(address)) => Ok(Some(address)),
+        Some(AdminListen::Off) => Ok(None),
+        None => match Settings::load(overrides) {
+            Ok(settings) => Ok(settings.admin.listen),
+            Err(errors) => {
+                let errors: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
+                anyhow::bail!("the configuration is refused: {}", errors.join("; "));
+            }
+        },
     }
 }
 

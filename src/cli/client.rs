@@ -21,6 +21,9 @@ use crate::config::Settings;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take: `explain` may wait for an origin.
 const ANSWER: Duration = Duration::from_secs(120);
+/// How long a health check may take, all in all: what is healthy answers at once, and whoever runs the check has a
+/// limit too, which must not come first.
+const HEALTHY: Duration = Duration::from_secs(2);
 /// The largest answer that is read.
 const LARGEST: usize = 64 << 20;
 
@@ -61,7 +64,9 @@ impl Question {
             }
             Command::Stats { json } => question(Method::GET, "/api/v1/stats", None, *json),
             Command::Reload { json } => question(Method::POST, "/api/v1/reload", None, *json),
-            Command::Serve | Command::Check { .. } | Command::Completions { .. } => return None,
+            Command::Serve | Command::Check { .. } | Command::Healthcheck | Command::Completions { .. } => {
+                return None;
+            }
         })
     }
 }
@@ -87,7 +92,7 @@ where
 {
     let question = Question::of(command).context("the command asks nothing")?;
     let as_json = question.json;
-    let asked = match admin_address(&settings) {
+    let asked = match admin_address(settings.admin.listen) {
         Ok(address) => send(address, settings.admin.token.as_deref(), question).await,
         Err(error) => Err(Failure::Nobody(error)),
     };
@@ -119,6 +124,23 @@ where
     Ok(ExitCode::from(super::CONFIGURATION))
 }
 
+/// `larder healthcheck`: whether the proxy with this `admin.listen` takes requests. It prints one line.
+pub(super) async fn healthcheck(listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+    let address = admin_address(listen)?;
+    let question = Question { method: Method::GET, path: "/readyz".to_owned(), content: None, json: false };
+    let Ok(asked) = tokio::time::timeout(HEALTHY, send(address, None, question)).await else {
+        bail!("not ready: no answer from {address} in {} seconds", HEALTHY.as_secs());
+    };
+    match asked {
+        Ok((status, _)) if status.is_success() => {
+            print(b"ready\n")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok((status, answer)) => bail!("not ready: {}", render::refusal(status, &answer).replace('\n', " ")),
+        Err(Failure::Nobody(error) | Failure::Broken(error)) => Err(error.context("not ready")),
+    }
+}
+
 /// Why there is no answer.
 enum Failure {
     /// No proxy is there.
@@ -127,9 +149,9 @@ enum Failure {
     Broken(anyhow::Error),
 }
 
-/// Where the admin listener of the proxy with these settings is.
-fn admin_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
-    let Some(mut address) = settings.admin.listen else {
+/// Where the admin listener of a proxy with this `admin.listen` is asked.
+fn admin_address(listen: Option<SocketAddr>) -> anyhow::Result<SocketAddr> {
+    let Some(mut address) = listen else {
         bail!("the admin listener is off (--admin-listen, admin.listen)");
     };
     if address.port() == 0 {
@@ -242,9 +264,8 @@ mod tests {
     #[test]
     fn an_unspecified_address_is_asked_on_loopback_and_a_free_port_not_at_all() {
         let at = |address: Option<&str>| {
-            let mut settings = Settings::default();
-            settings.admin.listen = address.map(|address| address.parse().unwrap());
-            admin_address(&settings).ok().map(|address| address.to_string())
+            let listen = address.map(|address| address.parse().unwrap());
+            admin_address(listen).ok().map(|address| address.to_string())
         };
         assert_eq!(at(Some("0.0.0.0:9128")).as_deref(), Some("127.0.0.1:9128"));
         assert_eq!(at(Some("[::]:9128")).as_deref(), Some("[::1]:9128"));

@@ -13,7 +13,11 @@ pub(super) fn answer(command: &Command, answer: &Value) -> String {
         Command::Purge { .. } => purged(answer),
         Command::Reload { .. } => reloaded(answer),
         Command::Explain { .. } => super::explanation::explanation(answer),
-        Command::Stats { .. } | Command::Serve | Command::Check { .. } | Command::Completions { .. } => {
+        Command::Stats { .. }
+        | Command::Serve
+        | Command::Check { .. }
+        | Command::Healthcheck
+        | Command::Completions { .. } => {
             let mut text = String::new();
             tree(&mut text, answer, 0);
             text

@@ -24,6 +24,12 @@ fn sigterm_finishes_running_exchanges_and_exits_0() {
     proxy.signal(Signal::TERM);
     eventually("readiness to end", || (proxy.admin("GET", "/readyz", &[], "").status == 503).then_some(()));
     proxy.admin("GET", "/healthz", &[], "").assert_status(200);
+    let check = proxy.run(&["healthcheck"]);
+    let told = String::from_utf8(check.stderr).unwrap();
+    assert_eq!(
+        (check.status.code(), told.as_str()),
+        (Some(1), "larder: not ready: 503 Service Unavailable: draining\n")
+    );
     eventually("no new connections", || TcpStream::connect(proxy.address).is_err().then_some(()));
     assert!(proxy.running());
     gate.open();

@@ -155,6 +155,52 @@ fn it_goes_on_after_it_was_stopped_for_a_while() {
     assert!(proxy.running());
 }
 
+/// Runs a health check; its exit code and all that it printed.
+fn healthcheck(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let check =
+        command().args(arguments).arg("healthcheck").envs(environment.iter().copied()).output().unwrap();
+    let told = [check.stdout, check.stderr].concat();
+    (check.status.code(), String::from_utf8(told).unwrap())
+}
+
+#[test]
+fn a_health_check_says_in_a_line_whether_the_proxy_takes_requests() {
+    let proxy = Proxy::open();
+    let admin = proxy.admin.to_string();
+    let well = (Some(0), "ready\n".to_owned());
+    assert_eq!(healthcheck(&["--admin-listen", &admin], &[]), well);
+    assert_eq!(healthcheck(&[], &[("LARDER_ADMIN_LISTEN", &admin)]), well);
+    // Where the listener's address is known, a file that became wrong since the start does not matter.
+    proxy.write_config_raw("[admin");
+    let file = proxy.config_file();
+    let file = file.to_str().unwrap();
+    assert_eq!(healthcheck(&["--config", file, "--admin-listen", &admin], &[]), well);
+    let (code, told) = healthcheck(&["--config", file], &[]);
+    assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.contains("the configuration is refused: "), "{told}");
+    // And where the file has the address, it is read there.
+    proxy.write_config_raw(&format!("[admin]\nlisten = \"{admin}\"\n"));
+    assert_eq!(healthcheck(&["--config", file], &[]), well);
+}
+
+#[test]
+fn a_health_check_fails_where_nobody_listens_and_where_nobody_answers() {
+    let nobody = nobody();
+    let (code, told) = healthcheck(&["--admin-listen", &nobody.address.to_string()], &[]);
+    assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.starts_with("larder: not ready: no proxy's admin listener at 127.0.0.1:"), "{told}");
+
+    let (code, told) = healthcheck(&["--admin-listen", "off"], &[]);
+    assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.contains("the admin listener is off"), "{told}");
+
+    // The kernel takes the connection; nobody reads it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (code, told) = healthcheck(&["--admin-listen", &silent.local_addr().unwrap().to_string()], &[]);
+    assert_eq!((code, told.lines().count()), (Some(1), 1), "{told}");
+    assert!(told.starts_with("larder: not ready: no answer from 127.0.0.1:"), "{told}");
+}
+
 /// Larder as `script` runs it on a terminal of its own; ended by its id, since the terminal's end only reloads it.
 struct OnTerminal {
     script: Child,
