@@ -35,6 +35,7 @@ mod prometheus;
 mod readme;
 mod reload;
 mod rules;
+mod sidecar;
 mod sites;
 mod streaming;
 mod targets;

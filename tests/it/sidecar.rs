@@ -1,0 +1,70 @@
+//! What lies in `docker/` fits Larder and itself. `tests/docker/run` brings it up.
+
+use crate::support::Proxy;
+use crate::support::proxy::{command, root};
+use larder::config::{Overrides, Settings};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+fn path(name: &str) -> PathBuf {
+    root().join("docker").join(name)
+}
+
+fn text(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap()
+}
+
+/// What follows `start` on the one line that begins with it.
+#[track_caller]
+fn value<'a>(text: &'a str, start: &str) -> &'a str {
+    let mut found = text.lines().filter_map(|line| line.trim().strip_prefix(start));
+    let value = found.next().unwrap_or_else(|| panic!("no {start}"));
+    assert_eq!(found.next(), None, "{start} twice");
+    value.trim()
+}
+
+#[test]
+fn the_compose_files_agree_with_their_configurations() {
+    for (compose, config) in [("compose.yaml", "larder.toml"), ("compose.ci.yaml", "larder.ci.toml")] {
+        let checked = command().arg("check").arg(path(config)).output().unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+        let settings =
+            Settings::load(&Overrides { config: Some(path(config)), ..Overrides::default() }).unwrap();
+        let compose = text(compose);
+        let subnet = value(&compose, "- subnet:");
+        let served: Vec<_> = settings.access.clients.listed.iter().map(ToString::to_string).collect();
+        assert_eq!((served, settings.access.clients.auto), (vec![subnet.to_owned()], false), "{config}");
+        let grace = larder::config::units::duration(value(&compose, "stop_grace_period:")).unwrap();
+        assert!(grace > settings.server.drain, "{config}");
+        assert!(compose.contains(&format!("./{config}:")), "{config}");
+    }
+    let target = text("prometheus.yml");
+    let settings =
+        Settings::load(&Overrides { config: Some(path("larder.toml")), ..Overrides::default() }).unwrap();
+    assert!(settings.admin.hosts.iter().any(|host| target.contains(&format!("\"{host}:9128\""))));
+}
+
+#[test]
+fn the_dashboards_metrics_exist() {
+    let metrics = Proxy::open().admin("GET", "/metrics", &[], "").text();
+    let dashboard: serde_json::Value = serde_json::from_str(&text("grafana/dashboards/larder.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let queries = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let mut seen = BTreeSet::new();
+    for query in queries.map(|target| target["expr"].as_str().unwrap()) {
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let named: Vec<_> = words.filter(|w| w.starts_with("larder_") || w.starts_with("process_")).collect();
+        assert!(!named.is_empty() || query.starts_with("up{"), "{query}");
+        for metric in named {
+            let family = metric.trim_end_matches("_bucket");
+            assert!(metrics.contains(&format!("# TYPE {family} ")), "{metric} in {query}");
+            seen.insert(metric);
+        }
+        // A label that is selected or summed by must be one of the metric's.
+        for label in ["result", "reason", "error"] {
+            let used = query.contains(&format!("{label}=")) || query.contains(&format!("by ({label})"));
+            assert!(!used || metrics.contains(&format!("{label}=\"")), "{label} in {query}");
+        }
+    }
+    assert!(seen.len() > 10, "{seen:?}");
+}
