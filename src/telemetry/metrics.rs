@@ -3,7 +3,7 @@
 //! Counting is on every request's path: a dozen relaxed additions to counters found by enums' numbers. Each
 //! thread adds to one of a few shards, so that cores do not take each other's cache lines; the scrape sums
 //! them up. There are no labels here, and what a client or an origin sends makes no series: methods and codes
-//! are folded into closed sets. (Hosts that were asked to be told apart are in [`super::sites`], a bounded set.)
+//! are folded into closed sets. (Hosts that were asked to be told apart are in `sites`, a bounded set.)
 
 pub use super::gauges::{Gauges, ServerGauges, StoreGauges, UpstreamGauges};
 
