@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use sd_notify::NotifyState;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Serves until a signal ends it. Every error here comes before anything listens.
 pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
     raise_file_limit();
+    let handed = server::handed_over()?;
     // One worker needs nobody to take work from, and saves what that costs.
     let mut builder = match settings.server.workers {
         0 | 1 => tokio::runtime::Builder::new_current_thread(),
@@ -42,7 +44,7 @@ pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
         .enable_all()
         .build()
         .context("the runtime can't start")?;
-    let result = runtime.block_on(run(settings, overrides));
+    let result = runtime.block_on(run(settings, overrides, handed));
     // What still runs has had its time.
     runtime.shutdown_background();
     result
@@ -241,8 +243,21 @@ fn random_pseudonym() -> String {
     format!("larder-{:012x}", rand::random::<u64>() >> 16)
 }
 
-async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
-    let bound = server::bind(&settings.server)?;
+async fn run(
+    mut settings: Settings,
+    mut overrides: Overrides,
+    handed: Vec<std::net::TcpListener>,
+) -> anyhow::Result<ExitCode> {
+    let bound = if handed.is_empty() {
+        server::bind(&settings.server)?
+    } else {
+        let bound = server::adopt(handed)?;
+        // From now on as if a flag had named them: whom the proxy serves follows from where it listens, also after a
+        // reload.
+        overrides.listen = bound.listeners.iter().map(|(_, address)| *address).collect();
+        settings.server.listen.clone_from(&overrides.listen);
+        bound
+    };
     let admin = match settings.admin.listen {
         Some(address) => Some(
             tokio::net::TcpListener::bind(address)
@@ -276,6 +291,7 @@ async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
     }
     app.ready.store(true, Ordering::Relaxed);
     banner(&app, &addresses, admin_address, &bound.warnings);
+    notify(NotifyState::Ready);
 
     loop {
         tokio::select! {
@@ -288,6 +304,7 @@ async fn run(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCod
             }
         }
     }
+    notify(NotifyState::Stopping);
     let limit = app.server.load().drain;
     say(&format!(
         "draining: {} running, at most {limit:?}; a second signal ends at once",
@@ -338,6 +355,13 @@ fn say_reload(result: Result<Reloaded, ControlError>) {
 fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "larder: {line}");
+}
+
+/// Tells the service manager, where there is one (`NOTIFY_SOCKET`). That it can't be told ends nothing.
+fn notify(state: NotifyState) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
 }
 
 /// Where it listens, who may connect, how large the cache is, and a line to try.

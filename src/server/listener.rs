@@ -53,6 +53,31 @@ pub fn bind(options: &Options) -> io::Result<Bound> {
     Ok(Bound { listeners, warnings })
 }
 
+/// The sockets that whoever started the process listens on for it (`LISTEN_FDS`, as systemd does): all of them instead
+/// of `server.listen`. To be asked once, and before there are threads, since it clears the variables.
+pub fn handed_over() -> io::Result<Vec<std::net::TcpListener>> {
+    let mut handed = listenfd::ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..handed.len() {
+        let socket = handed.take_tcp_listener(index).map_err(|error| {
+            io::Error::new(error.kind(), format!("socket {index} that was handed over (LISTEN_FDS): {error}"))
+        })?;
+        sockets.extend(socket);
+    }
+    Ok(sockets)
+}
+
+/// Takes sockets that listen already.
+pub fn adopt(sockets: Vec<std::net::TcpListener>) -> io::Result<Bound> {
+    let adopt = |socket: std::net::TcpListener| {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        Ok((TcpListener::from_std(socket)?, address))
+    };
+    let listeners = sockets.into_iter().map(adopt).collect::<io::Result<_>>()?;
+    Ok(Bound { listeners, warnings: Vec::new() })
+}
+
 /// Whether this machine has no such address, or no such family at all. A port that is taken is another matter: its
 /// other owner would get a part of what is meant for us.
 fn is_missing(error: &io::Error) -> bool {

@@ -38,6 +38,7 @@ mod rules;
 mod sidecar;
 mod sites;
 mod streaming;
+mod systemd;
 mod targets;
 mod tls;
 mod tree;
