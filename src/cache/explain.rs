@@ -1,7 +1,7 @@
 //! `larder explain`: the decision on a request, told from what is stored, or from an answer that is asked for.
 //! Nothing is stored by asking.
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 use serde_json::{Value, json};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -11,11 +11,15 @@ use super::fetch::{self, Asking};
 use super::{Cache, Hop, Settings};
 use crate::access::Access;
 use crate::body::Body;
+use crate::field::tags;
 use crate::field::target::{self, Host, Target, TargetError};
 use crate::policy::explain::{self, Judgement};
 use crate::policy::{self, Plan, Reply, RequestFacts, Terms, Verdict};
-use crate::store::CacheKey;
+use crate::store::{CacheKey, StoredResponse};
 use crate::upstream::{Call, Received};
+
+/// The fields whose tags can be purged.
+pub(super) const TAG_FIELDS: [HeaderName; 3] = [tags::SURROGATE_KEY, tags::CACHE_TAG, tags::CACHE_GROUPS];
 
 /// What would be done with a request.
 #[derive(Debug)]
@@ -136,6 +140,20 @@ impl Cache {
     pub fn purge(&self, target: &Target, settings: &Settings, dry_run: bool) -> usize {
         let key = CacheKey::of(target, settings.rules.find(target));
         if dry_run { self.store().candidates(&key).len() } else { self.store().invalidate(&key) }
+    }
+
+    /// Removes the stored responses that their origins put under a tag, or counts them. It walks all that is stored:
+    /// no list of tags is kept beside it that every fill would have to pay for.
+    pub fn purge_tag(&self, tag: &str, dry_run: bool) -> usize {
+        let of = |response: &StoredResponse, name: &HeaderName| {
+            response
+                .head
+                .fields
+                .bytes_all(name)
+                .any(|value| tags::tags(name, value).iter().any(|has| has == tag))
+        };
+        let tagged = |response: &StoredResponse| TAG_FIELDS.iter().any(|name| of(response, name));
+        self.store().purge_responses(tagged, dry_run)
     }
 }
 

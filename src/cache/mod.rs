@@ -10,6 +10,7 @@ mod fetch;
 mod fill;
 mod flight;
 mod invalidate;
+mod listing;
 pub mod outcome;
 mod serve;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod uncacheable;
 pub use explain::{Explained, host_of, parse_host, parse_url};
 pub use failure::Failure;
 pub use fetch::Hop;
+pub use listing::{Listing, MAX_LIMIT, MAX_OFFSET, Sort, shown_url};
 pub use outcome::{CacheResult, Outcome};
 
 use http::{HeaderMap, Method, StatusCode};

@@ -6,6 +6,7 @@ pub mod list;
 pub mod range;
 pub mod reference;
 pub mod status;
+pub mod tags;
 pub mod target;
 pub mod text;
 pub mod treatment;

@@ -273,6 +273,20 @@ impl Store {
         count
     }
 
+    /// The same for those responses themselves that `matches`: other variants of their keys stay.
+    pub fn purge_responses(&self, matches: impl Fn(&StoredResponse) -> bool, dry_run: bool) -> usize {
+        if !dry_run {
+            self.0.generations.advance_all();
+        }
+        let mut count = 0;
+        for (key, candidates) in self.0.memory.iter() {
+            for response in candidates.iter().filter(|response| matches(response)) {
+                count += usize::from(dry_run || self.remove(&key, response));
+            }
+        }
+        count
+    }
+
     /// All keys with their stored responses, in no order. Meant for people who ask, not for every request.
     pub fn iter(&self) -> impl Iterator<Item = (CacheKey, Candidates)> + '_ {
         self.0.memory.iter()
