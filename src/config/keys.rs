@@ -16,6 +16,7 @@ use toml::de::DeValue;
 use super::Settings;
 use super::kinds::Wrongs;
 use super::resolve::Draft;
+use super::shown;
 
 /// A key of the file that sets something in a `T`.
 pub struct Key<T: 'static> {
@@ -56,6 +57,8 @@ pub struct Setting {
     pub when: When,
     /// Whether two settings agree about it.
     pub(super) same: fn(&Settings, &Settings) -> bool,
+    /// The value, as a person reads it.
+    pub(super) show: fn(&Settings) -> serde_json::Value,
     /// Takes it over from the first to the second.
     pub(super) keep: fn(&Settings, &mut Settings),
 }
@@ -87,6 +90,7 @@ macro_rules! settings {
                 },
             },
             when: When::$when,
+            show: |settings| shown::value::<$kind>(&settings.$($to).+),
             same: |old, new| PartialEq::eq(&old.$($to).+, &new.$($to).+),
             keep: |old, new| new.$($to).+.clone_from(&old.$($to).+),
         }),*]

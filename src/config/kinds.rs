@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::problem::Wrong;
+use super::shown::Unit;
 use crate::access::Allowed;
 use crate::policy::SetCookie;
 use crate::proxy::ForwardedFor;
@@ -30,6 +31,8 @@ pub(super) type Wrongs = Vec<Wrong>;
 pub(super) trait Expected {
     /// Whether the value must not be shown when it is wrong.
     const SECRET: bool = false;
+    /// What its figure counts.
+    const UNIT: Unit = Unit::Plain;
 
     /// As it stands behind "expected".
     fn expected() -> String;
@@ -94,6 +97,7 @@ pub(super) struct OneOf<T>(PhantomData<T>);
 
 impl<K: Expected> Expected for Many<K> {
     const SECRET: bool = K::SECRET;
+    const UNIT: Unit = K::UNIT;
     fn expected() -> String {
         format!("a list, each {}", K::expected())
     }
@@ -118,6 +122,7 @@ impl<T, K: Kind<T>> Kind<Vec<T>> for Many<K> {
 
 impl<K: Expected> Expected for Auto<K> {
     const SECRET: bool = K::SECRET;
+    const UNIT: Unit = K::UNIT;
     fn expected() -> String {
         format!("\"auto\" or {}", K::expected())
     }
@@ -131,6 +136,7 @@ impl<T, K: Kind<T>> Kind<Option<T>> for Auto<K> {
 
 impl<K: Expected> Expected for Extending<K> {
     const SECRET: bool = K::SECRET;
+    const UNIT: Unit = K::UNIT;
     fn expected() -> String {
         format!("\"auto\", or {}", Many::<Auto<K>>::expected())
     }
@@ -152,6 +158,7 @@ impl<T, K: Kind<T>> Kind<Allowed<Vec<T>>> for Extending<K> {
 
 impl<K: Expected> Expected for Off<K> {
     const SECRET: bool = K::SECRET;
+    const UNIT: Unit = K::UNIT;
     fn expected() -> String {
         format!("\"off\" or {}", K::expected())
     }
@@ -175,6 +182,7 @@ fn none_or<Outer: Expected, K: Kind<T>, T>(word: &str, given: Given) -> Result<O
 }
 
 impl<K: Expected> Expected for Maybe<K> {
+    const UNIT: Unit = K::UNIT;
     const SECRET: bool = K::SECRET;
     fn expected() -> String {
         K::expected()

@@ -17,6 +17,7 @@ mod problem;
 mod resolve;
 mod rule_keys;
 pub mod sample;
+mod shown;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 pub use diff::Changes;
 pub use problem::{Errors, Place, Problem};
 pub use resolve::Draft;
+pub use shown::effective;
 
 use crate::access::Ports;
 use crate::policy::rules::Rule;

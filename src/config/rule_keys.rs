@@ -4,6 +4,7 @@ use super::keys::Key;
 use super::kinds::figures::{Switch, Time};
 use super::kinds::names::{FetchOver, Glob, HostPattern, StatusCode, Text};
 use super::kinds::{Expected, Given, Kind, Many, Maybe, OneOf, Wrongs};
+use super::shown;
 use crate::policy::SetCookie;
 use crate::policy::rules::{Override, Rule};
 
@@ -11,6 +12,8 @@ use crate::policy::rules::{Override, Rule};
 pub(super) struct RuleKey<T: 'static> {
     pub(super) key: Key<T>,
     pub(super) example: &'static str,
+    /// The value, as a person reads it.
+    pub(super) show: fn(&T) -> serde_json::Value,
 }
 
 macro_rules! rule_keys {
@@ -29,6 +32,7 @@ macro_rules! rule_keys {
                 },
             },
             example: $example,
+            show: |rule| shown::value::<$kind>(&rule.$field),
         }),*]
     };
     (@name $field:ident) => { stringify!($field) };

@@ -53,7 +53,7 @@ const OVERRIDES: &str = "#
 
 /// The keys of a rule, as prose: uncommenting the rest of the file adds no rule.
 fn rule_keys<T>(text: &mut String, keys: &[RuleKey<T>]) {
-    for RuleKey { key, example } in keys {
+    for RuleKey { key, example, .. } in keys {
         let Key { name, default, doc, .. } = key;
         let doc = format!("{} Default: {default}.", doc.trim());
         if example.is_empty() {

@@ -1,6 +1,6 @@
 //! The keys about what is stored and for how long it answers.
 
-use super::{Key, Setting, When};
+use super::{Key, Setting, When, shown};
 use crate::config::kinds::figures::{Count, Fraction, Memory, Size, Switch, Time};
 use crate::config::kinds::names::FieldName;
 use crate::config::kinds::{Auto, Kind, Many, OneOf};

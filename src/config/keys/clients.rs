@@ -1,6 +1,6 @@
 //! The keys about clients: where they connect, what they may do, and how they are treated.
 
-use super::{Key, Setting, When};
+use super::{Key, Setting, When, shown};
 use crate::config::kinds::figures::{Count, Switch, Time};
 use crate::config::kinds::names::{Address, HostSuffix, Net, PlainPorts, PortSet, Protocol, Token};
 use crate::config::kinds::{Auto, Extending, Kind, Many, OneOf};

@@ -1,6 +1,6 @@
 //! The keys about limits, the access log, the metrics and the admin listener.
 
-use super::{Key, Setting, When};
+use super::{Key, Setting, When, shown};
 use crate::config::kinds::figures::{Count, Memory, Size, Switch};
 use crate::config::kinds::names::{Address, HostName, HostSuffix, Secret};
 use crate::config::kinds::{Kind, Many, Off, OneOf};

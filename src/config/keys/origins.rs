@@ -1,6 +1,6 @@
 //! The keys about the way to origins.
 
-use super::{Key, Setting, When};
+use super::{Key, Setting, When, shown};
 use crate::config::kinds::figures::{Count, Switch, Time};
 use crate::config::kinds::names::{File, Ip, Nameserver, NoProxy, ParentUrl};
 use crate::config::kinds::{Kind, Many, OneOf};

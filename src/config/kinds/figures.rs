@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{Expected, Given, Kind, Wrongs, wrong, wrong_because};
+use crate::config::shown::Unit;
 use crate::config::units;
 
 /// `true` or `false`.
@@ -69,6 +70,7 @@ impl<const MIN: u64> Kind<usize> for Count<MIN> {
 }
 
 impl<const MIN: u64> Expected for Size<MIN> {
+    const UNIT: Unit = Unit::Bytes;
     fn expected() -> String {
         if MIN <= 1 { units::SIZE.to_owned() } else { format!("{}, at least {MIN} bytes", units::SIZE) }
     }
@@ -93,6 +95,7 @@ impl<const MIN: u64> Kind<usize> for Size<MIN> {
 }
 
 impl Expected for Memory {
+    const UNIT: Unit = Unit::Bytes;
     fn expected() -> String {
         units::MEMORY.to_owned()
     }
@@ -105,6 +108,7 @@ impl Kind<u64> for Memory {
 }
 
 impl<const MIN: u64> Expected for Time<MIN> {
+    const UNIT: Unit = Unit::Milliseconds;
     fn expected() -> String {
         if MIN == 0 { units::DURATION.to_owned() } else { format!("{}, at least {MIN}ms", units::DURATION) }
     }

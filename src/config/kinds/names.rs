@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::figures::{integer, text};
 use super::{Expected, Extending, Given, Kind, Many, Wrongs, wrong};
 use crate::access::{Allowed, Ports};
+use crate::config::shown::Unit;
 use crate::config::units;
 use crate::upstream::Parent;
 
@@ -67,8 +68,16 @@ kinds! {
     File: "the path of a file, or \"\" for none";
     /// A status code that may be stored.
     StatusCode: "a status code from 200 to 599";
-    /// `"https"`.
-    FetchOver: "\"https\"";
+}
+
+/// `"https"`.
+pub(in crate::config) struct FetchOver;
+
+impl Expected for FetchOver {
+    const UNIT: Unit = Unit::Https;
+    fn expected() -> String {
+        "\"https\"".to_owned()
+    }
 }
 
 /// A secret; the empty string is none.
