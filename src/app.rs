@@ -23,7 +23,7 @@ use crate::proxy::{self, Proxy};
 use crate::server::{self, Counts, Listening};
 use crate::shutdown::Shutdown;
 use crate::store::Store;
-use crate::telemetry::{AccessLog, Gauges, Metrics, Telemetry};
+use crate::telemetry::{AccessLog, Gauges, Metrics, Recent, Telemetry};
 use crate::upstream::Upstream;
 
 /// How long what was cut off may take to end, and the log to be written: neither waits for anybody else.
@@ -92,6 +92,7 @@ impl App {
         let telemetry = Arc::new(Telemetry {
             log: AccessLog::stdout(&settings.telemetry).context("the access log can't start")?,
             metrics: Metrics::new(),
+            recent: Recent::new(),
         });
         telemetry.metrics.reconfigure(&settings.telemetry);
         let buffers = Buffers::new(&settings.buffers);
@@ -144,8 +145,7 @@ impl App {
         self.proxy.reconfigure(snapshot);
         // After it: what was begun under the old settings must not be stored under the new ones.
         self.cache.store().supersede();
-        self.telemetry.log.reconfigure(&running.telemetry);
-        self.telemetry.metrics.reconfigure(&running.telemetry);
+        self.telemetry.reconfigure(&running.telemetry);
         self.server.store(Arc::new(running.server.clone()));
         self.admin.store(Arc::new(running.admin.clone()));
         *settings = running;
@@ -433,7 +433,7 @@ mod tests {
     async fn a_panic_ends_its_task_alone_and_is_counted() {
         let options = Options { access: Format::Off, queue: 1, ..Options::default() };
         let log = AccessLog::new(&options, Box::new(std::io::sink())).unwrap();
-        let telemetry = Arc::new(Telemetry { log, metrics: Metrics::new() });
+        let telemetry = Arc::new(Telemetry { log, metrics: Metrics::new(), recent: Recent::new() });
         count_panics(&telemetry);
         let shutdown = Shutdown::new();
         let (go, mut told) = tokio::sync::mpsc::channel(1);

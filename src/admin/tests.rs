@@ -2,7 +2,7 @@
 
 use super::{Admin, Control, ControlError, LIMITS, Limits, Options, PurgeWhat, Purged, Reloaded};
 use crate::shutdown::Shutdown;
-use crate::telemetry::{AccessLog, Format, Gauges, Metrics, Telemetry};
+use crate::telemetry::{AccessLog, Format, Gauges, Metrics, Recent, Telemetry};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ async fn start_limited(bind: &str, options: Options, limits: Limits) -> Running 
         &crate::telemetry::Options { access: Format::Off, ..Default::default() },
         Box::new(std::io::sink()),
     );
-    let telemetry = Arc::new(Telemetry { log: log.unwrap(), metrics: Metrics::new() });
+    let telemetry = Arc::new(Telemetry { log: log.unwrap(), metrics: Metrics::new(), recent: Recent::new() });
     let (options, shutdown) = (Arc::new(ArcSwap::from_pointee(options)), Shutdown::new());
     let (ready, asked) = (Arc::new(AtomicBool::new(true)), Arc::<Mutex<Vec<String>>>::default());
     let note = |asked: &Arc<Mutex<Vec<String>>>, what: String| asked.lock().push(what);

@@ -152,6 +152,11 @@ impl AccessLog {
         }
     }
 
+    /// Whether queries are shown: `log.query`.
+    pub fn shows_queries(&self) -> bool {
+        self.shared.query.load(Ordering::Relaxed)
+    }
+
     /// Lines that were lost: the queue was full, or the output failed.
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)

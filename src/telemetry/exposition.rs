@@ -54,6 +54,7 @@ pub(super) fn stats(sums: &Sums, gauges: &Gauges, dropped_lines: u64) -> serde_j
             "by_result": by_result(|sums| sums.requests),
             "bytes_in": by_result(|sums| sums.bytes_in),
             "bytes_out": by_result(|sums| sums.bytes_out),
+            "first_byte": first_byte(sums),
             "incomplete": sums.incomplete,
             "errors": tokens(&mut ProxyError::ALL.iter().map(|error| error.token()), &sums.errors),
         },
@@ -73,6 +74,17 @@ pub(super) fn stats(sums: &Sums, gauges: &Gauges, dropped_lines: u64) -> serde_j
         "access_log_dropped_lines": dropped_lines,
         "panics": sums.panics,
     })
+}
+
+/// How long heads took, tunnels aside: counts below each bound of microseconds, and one more above the last.
+fn first_byte(sums: &Sums) -> serde_json::Value {
+    let mut counts = [0_u64; BUCKETS.len() + 1];
+    for (result, sums) in CacheResult::ALL.iter().zip(&sums.by_result) {
+        if *result != CacheResult::Tunnel {
+            counts.iter_mut().zip(sums.first_byte.counts).for_each(|(sum, count)| *sum += count);
+        }
+    }
+    serde_json::json!({ "bounds_us": BUCKETS, "counts": counts })
 }
 
 /// All that one scrape tells.

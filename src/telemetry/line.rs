@@ -32,6 +32,11 @@ pub(super) struct Scratch {
 
 /// A JSON object. Members that every line has come first, `null` where unknown; then those that say something.
 pub(super) fn json(scratch: &mut Scratch, record: &Record, query: bool) {
+    json_within(scratch, record, query, MAX_URL);
+}
+
+/// The same with a URL of at most `max_url` bytes.
+pub(super) fn json_within(scratch: &mut Scratch, record: &Record, query: bool, max_url: usize) {
     let outcome = &record.outcome;
     scratch.line.extend_from_slice(b"{\"time\":\"");
     scratch.rfc3339(record.at.wall);
@@ -43,7 +48,7 @@ pub(super) fn json(scratch: &mut Scratch, record: &Record, query: bool) {
     out.extend_from_slice(b"\",\"method\":\"");
     cut(out, record.method.as_str().as_bytes(), MAX_METHOD, json_text);
     out.extend_from_slice(b"\",\"url\":\"");
-    url(out, record, query, json_text);
+    url_within(out, record, query, max_url, json_text);
     out.extend_from_slice(b"\",\"version\":\"");
     out.extend_from_slice(version(record.version));
     out.extend_from_slice(b"\",\"status\":");
@@ -255,11 +260,15 @@ pub(super) fn combined(scratch: &mut Scratch, record: &Record, query: bool) {
 // What is shown of a URL.
 
 fn url(out: &mut Vec<u8>, record: &Record, query: bool, escape: Escape) {
+    url_within(out, record, query, MAX_URL, escape);
+}
+
+fn url_within(out: &mut Vec<u8>, record: &Record, query: bool, max: usize, escape: Escape) {
     let target = match &record.url {
         Url::Target(target) => target,
         Url::Shared(target) => target,
         Url::Text(text) if text.is_empty() => return out.push(b'-'),
-        Url::Text(text) => return Shown::of_text(text.as_bytes(), query).write(out, MAX_URL, escape),
+        Url::Text(text) => return Shown::of_text(text.as_bytes(), query).write(out, max, escape),
     };
     // Of CONNECT: the authority is all there is.
     if target.path.is_empty() {
@@ -270,7 +279,7 @@ fn url(out: &mut Vec<u8>, record: &Record, query: bool, escape: Escape) {
         Scheme::Https => b"https://",
     });
     cut(out, target.authority.as_bytes(), MAX_FIELD, escape);
-    Shown::of_path(&target.path, query).write(out, MAX_URL, escape);
+    Shown::of_path(&target.path, query).write(out, max, escape);
 }
 
 fn pair(out: &mut Vec<u8>, name: &[u8], token: &[u8]) {

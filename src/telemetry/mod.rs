@@ -9,6 +9,7 @@ mod gauges;
 mod line;
 pub mod metrics;
 mod process;
+pub mod recent;
 pub mod record;
 mod shown;
 mod sites;
@@ -18,6 +19,7 @@ mod write;
 
 pub use access_log::AccessLog;
 pub use metrics::{Gauges, Metrics};
+pub use recent::Recent;
 pub use record::{Record, Url};
 pub use sites::MAX_SITES;
 
@@ -59,20 +61,32 @@ pub enum Format {
     Off,
 }
 
-/// The access log and the metrics: everything that wants to know of an exchange.
+/// The access log, the metrics and the last exchanges: everything that wants to know of an exchange.
 #[derive(Debug)]
 pub struct Telemetry {
     /// One line an exchange.
     pub log: AccessLog,
     /// Counts and distributions.
     pub metrics: Metrics,
+    /// The last exchanges.
+    pub recent: Recent,
 }
 
 impl Telemetry {
-    /// Tells both of one exchange. Never waits, never fails.
+    /// Tells all of them of one exchange. Never waits, never fails.
     pub fn record(&self, record: &Record) {
         self.metrics.observe(record);
         self.log.write(record);
+        self.recent.keep(record, self.log.shows_queries());
+    }
+
+    /// Takes new settings, for exchanges from now on.
+    pub fn reconfigure(&self, options: &Options) {
+        let hides = self.log.shows_queries() && !options.query;
+        self.log.reconfigure(options);
+        if hides {
+            self.recent.forget();
+        }
     }
 
     /// The metrics in Prometheus' text format, with what `gauges` tells of the parts outside exchanges.

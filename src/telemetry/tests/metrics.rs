@@ -3,12 +3,12 @@
 #![allow(clippy::float_cmp, reason = "counts are small whole numbers")]
 
 use super::*;
-use crate::telemetry::{Gauges, Metrics, Telemetry};
+use crate::telemetry::{Gauges, Metrics, Recent, Telemetry};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn telemetry() -> Telemetry {
     let log = AccessLog::new(&options(Format::Off), Box::new(io::sink())).unwrap();
-    Telemetry { log, metrics: Metrics::new() }
+    Telemetry { log, metrics: Metrics::new(), recent: Recent::new() }
 }
 
 /// The samples by their name and labels, after a check that the text is well-formed: HELP and TYPE once for each

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod metrics;
+mod recent;
 mod sites;
 
 use super::{AccessLog, Format, Options, Record};
