@@ -1,61 +1,9 @@
 //! Headless Chromium through the proxy: a page of several resources, a reload, another session, and a WebSocket.
 
+use crate::support::driver::Driver;
 use crate::support::{Exchange, Origin, Proxy, skip};
 use base64::Engine as _;
-use fantoccini::{Client, ClientBuilder};
-use serde_json::json;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-
-/// A running chromedriver; ends with the value.
-struct Driver {
-    child: Child,
-    port: u16,
-}
-
-impl Driver {
-    fn start() -> Option<Self> {
-        let spawned =
-            Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = spawned.ok()?;
-        let mut lines = BufReader::new(child.stdout.take()?).lines();
-        let told = |line: &String| line.contains("started successfully on port");
-        let port = lines.by_ref().map_while(Result::ok).find(told)?;
-        let port = port.trim_end_matches('.').rsplit(' ').next()?.parse().ok()?;
-        // It must not block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { child, port })
-    }
-
-    /// A new browser with a fresh profile that knows the proxy.
-    async fn browser(&self, proxy: &Proxy) -> Client {
-        let arguments = [
-            "--headless=new".to_owned(),
-            "--no-sandbox".to_owned(),
-            "--disable-gpu".to_owned(),
-            "--disable-dev-shm-usage".to_owned(),
-            "--disable-background-networking".to_owned(),
-            "--no-first-run".to_owned(),
-            "--proxy-bypass-list=<-loopback>".to_owned(),
-            format!("--proxy-server=http://{}", proxy.address),
-        ];
-        let capabilities = json!({ "goog:chromeOptions": { "args": arguments } });
-        let capabilities = capabilities.as_object().unwrap().clone();
-        let driver = format!("http://127.0.0.1:{}", self.port);
-        ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&driver)
-            .await
-            .unwrap()
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use fantoccini::Client;
 
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>loading</title>
 <link rel="stylesheet" href="/style.css"><script src="/script.js" defer></script>
