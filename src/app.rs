@@ -12,11 +12,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::Access;
-use crate::admin::{self, Admin, Control, ControlError, Explain, Purge, PurgeWhat, Purged, Reloaded};
+use crate::admin::{self, Admin, Control, ControlError, Explain, Purge, PurgeWhat, Purged, Reloaded, Stored};
 use crate::body::Buffers;
 use crate::cache::{self, Cache};
 use crate::clock::Clock;
-use crate::config::{Overrides, Settings, diff};
+use crate::config::{self, Overrides, Settings, diff};
 use crate::field::via::Pseudonym;
 use crate::policy::rules::{Rules, glob_matches};
 use crate::proxy::{self, Proxy};
@@ -78,6 +78,9 @@ struct App {
     /// What runs, and what the flags said: a reload starts from these.
     settings: Mutex<Settings>,
     overrides: Overrides,
+    clock: Clock,
+    /// What the last reload did, and when: for people who ask.
+    last_reload: Mutex<serde_json::Value>,
     /// Addresses of our own, refused as destinations.
     own: Vec<SocketAddr>,
     /// Our name in Via where none is configured: the same for the life of the process.
@@ -107,7 +110,7 @@ impl App {
             upstream.clone(),
             buffers.clone(),
             Arc::clone(&telemetry),
-            clock,
+            clock.clone(),
             shutdown.clone(),
         ));
         Ok(Arc::new(Self {
@@ -122,14 +125,35 @@ impl App {
             admin: Arc::new(ArcSwap::from_pointee(settings.admin.clone())),
             settings: Mutex::new(settings),
             overrides,
+            clock,
+            last_reload: Mutex::default(),
             own,
             pseudonym,
             ready: AtomicBool::new(false),
         }))
     }
 
-    /// Reads the configuration again: all of it is put in force, or nothing.
+    /// Reads the configuration again, and remembers what came of it.
     fn reload(&self) -> Result<Reloaded, ControlError> {
+        let result = self.replace();
+        let errors = match &result {
+            Ok(_) => Vec::new(),
+            Err(ControlError::Refused(errors)) => errors.clone(),
+            Err(error) => vec![error.to_string()],
+        };
+        let done = result.as_ref().ok().cloned().unwrap_or_default();
+        *self.last_reload.lock() = serde_json::json!({
+            "at": self.clock.now().unix(),
+            "done": result.is_ok(),
+            "live": done.live,
+            "restart": done.restart,
+            "errors": errors,
+        });
+        result
+    }
+
+    /// The new settings are put in force as a whole, or not at all.
+    fn replace(&self) -> Result<Reloaded, ControlError> {
         let refused = |error: &dyn std::fmt::Display| ControlError::Refused(vec![error.to_string()]);
         // Before the file is read: of two reloads at once, the one that read it last must also be the last.
         let mut settings = self.settings.lock();
@@ -167,9 +191,28 @@ impl App {
                 self.cache.store().purge(|url| cache::host_of(url) == wanted, purge.dry_run)
             }
             PurgeWhat::Glob(glob) => self.cache.store().purge(|url| glob_matches(glob, url), purge.dry_run),
+            PurgeWhat::Tag(tag) => self.cache.purge_tag(tag, purge.dry_run),
             PurgeWhat::All => self.cache.store().purge(|_| true, purge.dry_run),
         };
         Ok(Purged { purged: purged as u64, dry_run: purge.dry_run })
+    }
+
+    fn stored(&self, asked: &Stored) -> serde_json::Value {
+        match asked {
+            Stored::Responses(listing) => {
+                let settings = self.proxy.settings();
+                self.cache.list(listing, &settings.cache, self.telemetry.log.shows_queries())
+            }
+            Stored::Sites { search, limit } => self.cache.sites(search, *limit),
+        }
+    }
+
+    /// The configuration that runs.
+    fn config(&self) -> serde_json::Value {
+        let mut told = config::effective(&self.settings.lock());
+        told["file"] = self.overrides.config.as_ref().map(|file| file.display().to_string()).into();
+        told["last_reload"] = self.last_reload.lock().clone();
+        told
     }
 
     async fn explain(self: &Arc<Self>, mut ask: Explain) -> Result<serde_json::Value, ControlError> {
@@ -193,30 +236,34 @@ impl App {
 
     /// What the admin listener may ask of this.
     fn control(self: &Arc<Self>) -> Control {
-        let (ready, gauges, purge, explain, reload) =
-            (Arc::clone(self), Arc::clone(self), Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        let (ready, gauges, purge, explain) =
+            (Arc::clone(self), Arc::clone(self), Arc::clone(self), Arc::clone(self));
+        let (stored, config, reload) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         Control {
             ready: Box::new(move || ready.ready.load(Ordering::Relaxed)),
             gauges: Box::new(move || gauges.gauges()),
-            purge: Box::new(move |what| {
-                let app = Arc::clone(&purge);
-                Box::pin(async move { app.purge(&what) })
-            }),
+            purge: Box::new(move |what| blocking(&purge, move |app| app.purge(&what))),
             explain: Box::new(move |ask| {
                 let app = Arc::clone(&explain);
                 Box::pin(async move { app.explain(ask).await })
             }),
-            reload: Box::new(move || {
-                let app = Arc::clone(&reload);
-                Box::pin(async move {
-                    // Reads files.
-                    tokio::task::spawn_blocking(move || app.reload())
-                        .await
-                        .unwrap_or_else(|error| Err(ControlError::Failed(error.to_string())))
-                })
-            }),
+            stored: Box::new(move |asked| blocking(&stored, move |app| Ok(app.stored(&asked)))),
+            config: Box::new(move || blocking(&config, |app| Ok(app.config()))),
+            reload: Box::new(move || blocking(&reload, App::reload)),
         }
     }
+}
+
+/// What may read files, wait for a reload, or walk all that is stored.
+fn blocking<T: Send + 'static>(
+    app: &Arc<App>,
+    task: impl FnOnce(&App) -> Result<T, ControlError> + Send + 'static,
+) -> admin::Pending<Result<T, ControlError>> {
+    let app = Arc::clone(app);
+    Box::pin(async move {
+        let done = tokio::task::spawn_blocking(move || task(&app)).await;
+        done.unwrap_or_else(|error| Err(ControlError::Failed(error.to_string())))
+    })
 }
 
 mod gauges;
@@ -369,6 +416,13 @@ fn banner(app: &App, proxies: &[SocketAddr], admin: Option<SocketAddr>, warnings
     let settings = app.settings.lock();
     for warning in warnings {
         say(&format!("warning: {warning}"));
+    }
+    let elsewhere = admin.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    if elsewhere && settings.admin.token.is_none() {
+        say(
+            "warning: the admin listener is not on loopback and has no admin.token: it takes no changes, and shows \
+             nothing but figures",
+        );
     }
     for address in proxies {
         say(&format!("proxy listening on {address}"));

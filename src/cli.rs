@@ -3,7 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong configuration. `serve` is not run here but by `main`.
 
 mod client;
-mod explanation;
+mod live;
 mod render;
 
 use std::ffi::OsString;
@@ -11,10 +11,11 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueHint};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 
 use crate::access::Ports;
@@ -88,7 +89,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove stored responses: of a URL with all variants, of a host, or by a pattern
+    /// Remove stored responses: of a URL with all variants, of a host, by a pattern or by a tag
     Purge {
         /// Which ones
         #[command(flatten)]
@@ -99,6 +100,36 @@ pub enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// List what is stored
+    Ls {
+        /// Part of the URL; with --sites, of the host
+        #[arg(value_name = "SEARCH")]
+        search: Option<String>,
+        /// Order: site by site, the largest first, or what was stored or validated last first
+        #[arg(long, value_name = "ORDER", default_value = "age")]
+        sort: Order,
+        /// The other way round
+        #[arg(long)]
+        reverse: bool,
+        /// Sites with their sums instead of responses
+        #[arg(long, conflicts_with_all = ["sort", "reverse"])]
+        sites: bool,
+        /// Lines at most, up to 500
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=500))]
+        limit: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show rates and the last exchanges, live, until Ctrl-C
+    Top {
+        /// Time between two looks
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = |text: &str| expected(units::duration(text)))]
+        interval: Duration,
+        /// End after so many looks
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
     },
     /// Show what the running proxy counts
     Stats {
@@ -122,6 +153,17 @@ pub enum Command {
     },
 }
 
+/// An order of stored responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// By host, then URL
+    Site,
+    /// The largest first
+    Size,
+    /// The newest first
+    Age,
+}
+
 impl Command {
     /// Whether its answer is to be JSON.
     fn in_json(&self) -> bool {
@@ -129,8 +171,13 @@ impl Command {
             Self::Explain { json, .. }
             | Self::Purge { json, .. }
             | Self::Stats { json }
+            | Self::Ls { json, .. }
             | Self::Reload { json } => *json,
-            Self::Serve | Self::Check { .. } | Self::Healthcheck | Self::Completions { .. } => false,
+            Self::Serve
+            | Self::Check { .. }
+            | Self::Healthcheck
+            | Self::Completions { .. }
+            | Self::Top { .. } => false,
         }
     }
 }
@@ -148,6 +195,9 @@ pub struct What {
     /// All URLs of a host
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
+    /// All that their origins put under a tag (Surrogate-Key, Cache-Tag, Cache-Groups)
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
     /// Everything
     #[arg(long)]
     pub all: bool,
@@ -244,19 +294,25 @@ where
             print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Explain { .. } | Command::Purge { .. } | Command::Stats { .. } | Command::Reload { .. } => {
-            match Settings::load(overrides) {
-                Ok(settings) => client::ask(command, settings, alone).await,
-                Err(errors) => {
-                    if command.in_json() {
-                        let errors: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
-                        let told = json!({ "detail": "the configuration is refused", "errors": errors });
-                        print(format!("{told:#}\n").as_bytes())?;
-                    }
-                    Ok(report(&errors))
+        Command::Explain { .. }
+        | Command::Purge { .. }
+        | Command::Ls { .. }
+        | Command::Top { .. }
+        | Command::Stats { .. }
+        | Command::Reload { .. } => match Settings::load(overrides) {
+            Ok(settings) => match command {
+                Command::Top { interval, count } => live::top(&settings, *interval, *count).await,
+                _ => client::ask(command, settings, alone).await,
+            },
+            Err(errors) => {
+                if command.in_json() {
+                    let errors: Vec<_> = errors.0.iter().map(ToString::to_string).collect();
+                    let told = json!({ "detail": "the configuration is refused", "errors": errors });
+                    print(format!("{told:#}\n").as_bytes())?;
                 }
+                Ok(report(&errors))
             }
-        }
+        },
     }
 }
 

@@ -28,11 +28,11 @@
 //! | [`store`] | stored responses, bounded by bytes; generations that outdate fills | freshness |
 //! | [`upstream`] | names, connections, TLS, parents, the pool, one exchange; `inspect` is the one gate for responses | caching, what a client is told |
 //! | [`cache`] | the only place where policy, store and upstream meet: look, flights, fetches, fills, validation | rendering |
-//! | [`telemetry`] | one record an exchange becomes a line of the log and the metrics | diagnostics (those are `tracing`'s) |
+//! | [`telemetry`] | one record an exchange becomes a line of the log, the metrics, and one of the last exchanges | diagnostics (those are `tracing`'s) |
 //! | [`pages`] | the pages that the proxy makes itself | |
 //! | [`proxy`] | connections of clients; `admit` is the one gate for requests, `refusal` alone renders failures | |
 //! | [`server`] | accept loops and the limits on connections | |
-//! | [`admin`] | the listener for metrics, health and the API; it changes things only through [`admin::Control`] | |
+//! | [`admin`] | the listener for metrics, health, the API and the page; it changes things only through [`admin::Control`] | |
 //! | [`config`] | one table of keys makes every part's `Options`; nobody below imports it | |
 //! | [`app`] | settings become parts, parts become listeners; reload, signals, drain | |
 //! | [`cli`] | flags, commands, and the commands that ask a running proxy | serving |

@@ -1,4 +1,4 @@
-//! The admin listener: metrics, health, and the API that `larder` itself uses.
+//! The admin listener: metrics, health, the API that `larder` itself uses, and the page on top of it.
 //!
 //! ```text
 //! accept (at most 64 at once) -> guard: Host -> route -> guard: cross-site, token -> Control, Telemetry
@@ -8,12 +8,15 @@
 //! while the process drains (`/readyz` says 503 then) and ends when [`Admin::serve`]'s future is dropped.
 //! What it may change it changes through [`Control`], which the one who builds the parts fills in.
 
+mod dashboard;
 mod guard;
 mod query;
 mod route;
 #[cfg(test)]
 mod tests;
+pub mod told;
 
+use crate::cache::Listing;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Gauges, Telemetry};
 use arc_swap::ArcSwap;
@@ -60,7 +63,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// `admin.hosts`: names allowed in Host besides IP literals and localhost.
     pub hosts: Vec<String>,
-    /// `admin.token`: needed for changes and explanations when bound elsewhere than loopback.
+    /// `admin.token`: needed for changes, explanations and all that shows what clients asked for when bound elsewhere
+    /// than loopback.
     pub token: Option<String>,
 }
 
@@ -83,6 +87,10 @@ pub struct Control {
     pub purge: Box<dyn Fn(Purge) -> Pending<Result<Purged, ControlError>> + Send + Sync>,
     /// Tells what would be done with a request.
     pub explain: Box<dyn Fn(Explain) -> Pending<Result<serde_json::Value, ControlError>> + Send + Sync>,
+    /// Lists what is stored.
+    pub stored: Box<dyn Fn(Stored) -> Pending<Result<serde_json::Value, ControlError>> + Send + Sync>,
+    /// Tells the configuration that runs, without its secrets, and the last reload.
+    pub config: Box<dyn Fn() -> Pending<Result<serde_json::Value, ControlError>> + Send + Sync>,
     /// Reads the configuration again.
     pub reload: Box<dyn Fn() -> Pending<Result<Reloaded, ControlError>> + Send + Sync>,
 }
@@ -111,6 +119,8 @@ pub enum PurgeWhat {
     Host(String),
     /// All whose URL matches: `*` stands for any bytes.
     Glob(String),
+    /// All that their origins put under a tag: Surrogate-Key, Cache-Tag, Cache-Groups.
+    Tag(String),
     /// All.
     All,
 }
@@ -122,6 +132,20 @@ pub struct Purged {
     pub purged: u64,
     /// Nothing was removed.
     pub dry_run: bool,
+}
+
+/// What is asked about what is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// A page of stored responses.
+    Responses(Listing),
+    /// Sites with their sums, the largest first.
+    Sites {
+        /// Only those whose host contains this.
+        search: String,
+        /// At most so many.
+        limit: usize,
+    },
 }
 
 /// A request to explain: a GET of `url` with these fields.
@@ -165,6 +189,8 @@ pub struct Admin {
     shutdown: Shutdown,
     limits: Limits,
     guard: guard::Guard,
+    /// Listings walk the whole store: one at a time.
+    walks: Semaphore,
 }
 
 impl Admin {
@@ -189,7 +215,7 @@ impl Admin {
     ) -> Self {
         let loopback = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
         let guard = guard::Guard::new(loopback);
-        Self { options, telemetry, control, shutdown, limits: LIMITS, guard }
+        Self { options, telemetry, control, shutdown, limits: LIMITS, guard, walks: Semaphore::new(1) }
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {

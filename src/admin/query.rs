@@ -1,17 +1,111 @@
-//! What is asked of the API: the query of explain, the content of purge.
+//! What is asked of the API: queries, and the content of purge.
 
-use super::{ControlError, Explain, Purge, PurgeWhat};
+use super::{ControlError, Explain, Purge, PurgeWhat, Stored};
+use crate::cache::{Listing, MAX_LIMIT, MAX_OFFSET, Sort};
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
-/// `url=...&header=Name:%20value`, the latter any number of times.
-pub(super) fn explain(query: &str) -> Result<Explain, ControlError> {
-    let (mut url, mut headers) = (None, HeaderMap::new());
-    for part in query.split('&').filter(|part| !part.is_empty()) {
+/// The parameters of a query, decoded.
+fn parameters(query: &str) -> impl Iterator<Item = (&str, Vec<u8>)> {
+    query.split('&').filter(|part| !part.is_empty()).map(|part| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        let value = decode(value);
+        (name, decode(value))
+    })
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &[u8]) -> Result<T, ControlError> {
+    let read = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    read.ok_or_else(|| invalid(&format!("`{name}` is no number: expected digits")))
+}
+
+fn text(name: &str, value: Vec<u8>) -> Result<String, ControlError> {
+    String::from_utf8(value).map_err(|_| invalid(&format!("`{name}` is not UTF-8")))
+}
+
+fn unknown(name: &str, expected: &str) -> ControlError {
+    invalid(&format!("`{name}` is not known here: expected {expected}"))
+}
+
+/// `after=N`: the number of the last exchange that is known.
+pub(super) fn exchanges(query: &str) -> Result<u64, ControlError> {
+    let mut after = 0;
+    for (name, value) in parameters(query) {
         match name {
+            "after" => after = number(name, &value)?,
+            other => return Err(unknown(other, "`after`")),
+        }
+    }
+    Ok(after)
+}
+
+/// `search=...&sort=site|size|age&reverse=true&offset=N&limit=N`, each at most once.
+pub(super) fn stored(query: &str) -> Result<Stored, ControlError> {
+    let mut asked = Listing::default();
+    for (name, value) in parameters(query) {
+        match name {
+            "search" => asked.search = text(name, value)?,
+            "sort" => {
+                asked.sort = match value.as_slice() {
+                    b"site" => Sort::Site,
+                    b"size" => Sort::Size,
+                    b"age" => Sort::Age,
+                    _ => return Err(invalid("`sort`: expected `site`, `size` or `age`")),
+                };
+            }
+            "reverse" => {
+                asked.reverse = match value.as_slice() {
+                    b"true" => true,
+                    b"false" => false,
+                    _ => return Err(invalid("`reverse`: expected `true` or `false`")),
+                };
+            }
+            "offset" => asked.offset = number(name, &value)?,
+            "limit" => asked.limit = number(name, &value)?,
+            other => return Err(unknown(other, "`search`, `sort`, `reverse`, `offset` and `limit`")),
+        }
+    }
+    if asked.offset > MAX_OFFSET || asked.limit > MAX_LIMIT {
+        return Err(invalid(&format!(
+            "`offset` goes to {MAX_OFFSET} and `limit` to {MAX_LIMIT}: search for less, or sort the other way"
+        )));
+    }
+    Ok(Stored::Responses(asked))
+}
+
+/// `search=...&limit=N`, each at most once.
+pub(super) fn sites(query: &str) -> Result<Stored, ControlError> {
+    let (mut search, mut limit) = (String::new(), 100);
+    for (name, value) in parameters(query) {
+        match name {
+            "search" => search = text(name, value)?,
+            "limit" => limit = number::<usize>(name, &value)?.min(MAX_LIMIT),
+            other => return Err(unknown(other, "`search` and `limit`")),
+        }
+    }
+    Ok(Stored::Sites { search, limit })
+}
+
+/// `url=...&header=Name:%20value`, the latter any number of times; or `exchange=N` in place of `url`, whose URL
+/// `remembered` knows.
+pub(super) fn explain(
+    query: &str,
+    remembered: impl Fn(u64) -> Option<String>,
+) -> Result<Explain, ControlError> {
+    let (mut url, mut headers) = (None, HeaderMap::new());
+    for (name, value) in parameters(query) {
+        match name {
+            "exchange" if url.is_some() => {
+                return Err(invalid("`exchange` is given beside another one or `url`"));
+            }
+            "exchange" => {
+                let known = remembered(number(name, &value)?);
+                url = Some(known.ok_or_else(|| {
+                    invalid(
+                        "this exchange is no longer remembered, or is none that a GET can be explained for",
+                    )
+                })?);
+            }
             "url" if url.is_some() => return Err(invalid("`url` is given twice")),
             "url" => url = Some(String::from_utf8(value).map_err(|_| invalid("`url` is not UTF-8"))?),
             "header" => {
@@ -21,7 +115,7 @@ pub(super) fn explain(query: &str) -> Result<Explain, ControlError> {
                 headers.append(name, value);
             }
             other => {
-                return Err(invalid(&format!("`{other}` is not known here: expected `url` and `header`")));
+                return Err(unknown(other, "`url` or `exchange`, and `header`"));
             }
         }
     }
@@ -67,13 +161,14 @@ struct PurgeContent {
     url: Option<String>,
     host: Option<String>,
     glob: Option<String>,
+    tag: Option<String>,
     #[serde(default)]
     all: bool,
     #[serde(default)]
     dry_run: bool,
 }
 
-/// Exactly one of `url`, `host`, `glob` and `all`, and perhaps `dry_run`.
+/// Exactly one of `url`, `host`, `glob`, `tag` and `all`, and perhaps `dry_run`.
 pub(super) fn purge(content: &[u8]) -> Result<Purge, ControlError> {
     let content: PurgeContent = serde_json::from_slice(content)
         .map_err(|error| invalid(&format!("the content is not as expected: {error}")))?;
@@ -81,13 +176,14 @@ pub(super) fn purge(content: &[u8]) -> Result<Purge, ControlError> {
         content.url.map(PurgeWhat::Url),
         content.host.map(PurgeWhat::Host),
         content.glob.map(PurgeWhat::Glob),
+        content.tag.map(PurgeWhat::Tag),
         content.all.then_some(PurgeWhat::All),
     ];
     let mut asked = asked.into_iter().flatten();
     match (asked.next(), asked.next()) {
         (Some(what), None) => Ok(Purge { what, dry_run: content.dry_run }),
         (None, _) | (Some(_), Some(_)) => {
-            Err(invalid("expected exactly one of `url`, `host`, `glob` (strings) and `all` (true)"))
+            Err(invalid("expected exactly one of `url`, `host`, `glob`, `tag` (strings) and `all` (true)"))
         }
     }
 }
@@ -102,9 +198,11 @@ mod tests {
 
     #[test]
     fn explain_takes_a_url_and_repeated_fields() {
-        let asked =
-            explain("url=http%3A//h/a%3Fb%3D1%26c&header=Accept:%20text/html&header=X-A:%201&header=x-a:+2")
-                .unwrap();
+        let asked = explain(
+            "url=http%3A//h/a%3Fb%3D1%26c&header=Accept:%20text/html&header=X-A:%201&header=x-a:+2",
+            |_| None,
+        )
+        .unwrap();
         assert_eq!(asked.url, "http://h/a?b=1&c");
         assert_eq!(asked.headers["accept"], "text/html");
         assert_eq!(asked.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
@@ -120,10 +218,42 @@ mod tests {
             ("url=a&header=nocolon", "header"),
             ("url=a&header=A:%0d%0aB", "header"),
             ("url=a&what=1", "what"),
+            ("url=a&exchange=1", "beside"),
+            ("exchange=x", "number"),
+            ("exchange=2", "remembered"),
         ] {
-            let error = explain(query).unwrap_err().to_string();
+            let error = explain(query, |_| None).unwrap_err().to_string();
             assert!(error.contains(word), "{query}: {error}");
         }
+    }
+
+    #[test]
+    fn an_exchange_stands_for_its_url() {
+        let asked =
+            explain("exchange=7&header=X-A:%201", |seq| (seq == 7).then(|| "http://h/?q".into())).unwrap();
+        assert_eq!((asked.url.as_str(), asked.headers.len()), ("http://h/?q", 1));
+    }
+
+    #[test]
+    fn listings_are_bounded_and_say_what_is_wrong() {
+        let asked = stored("search=a%26b&sort=size&reverse=true&offset=10&limit=5").unwrap();
+        let expected =
+            Listing { search: "a&b".into(), sort: Sort::Size, reverse: true, offset: 10, limit: 5 };
+        assert_eq!(asked, Stored::Responses(expected));
+        assert_eq!(stored("").unwrap(), Stored::Responses(Listing::default()));
+        assert_eq!(sites("limit=9999").unwrap(), Stored::Sites { search: String::new(), limit: MAX_LIMIT });
+        assert_eq!((exchanges("after=12").unwrap(), exchanges("").unwrap()), (12, 0));
+        for (query, word) in [
+            ("sort=name", "site"),
+            ("limit=501", "500"),
+            ("offset=5001", "5000"),
+            ("limit=-1", "number"),
+            ("x", "`x`"),
+        ] {
+            let error = stored(query).unwrap_err().to_string();
+            assert!(error.contains(word), "{query}: {error}");
+        }
+        assert!(exchanges("after=x").is_err() && sites("sort=size").is_err());
     }
 
     #[test]
@@ -142,6 +272,7 @@ mod tests {
             "[]",
             r#"{"all":false}"#,
             r#"{"url":"a","host":"b"}"#,
+            r#"{"tag":"a","all":true}"#,
             r#"{"url":1}"#,
             r#"{"all":true,"x":1}"#,
         ] {

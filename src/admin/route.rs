@@ -1,9 +1,12 @@
 //! Paths and methods of the admin listener, and how its answers look.
 
 use super::guard::{self, Denied};
-use super::{Admin, ControlError, query};
+use super::{Admin, ControlError, Stored, dashboard, query, told};
+use crate::cache;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ACCEPT, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -31,67 +34,69 @@ const SECURITY: [(&str, &str); 6] = [
     ("x-frame-options", "DENY"),
 ];
 
-const INDEX: &str = "<!doctype html>
-<html lang=\"en\">
-<meta charset=\"utf-8\">
-<title>Larder</title>
-<h1>Larder</h1>
-<p>The admin listener of a caching forward proxy. The proxy itself listens elsewhere.</p>
-<ul>
-<li><a href=\"/metrics\">/metrics</a>: figures for Prometheus
-<li><a href=\"/healthz\">/healthz</a>: 200 while the process lives
-<li><a href=\"/readyz\">/readyz</a>: 200 while it takes requests, 503 while it starts or drains
-<li><a href=\"/api/v1/stats\">/api/v1/stats</a>: the same figures, shorter, as JSON
-<li>/api/v1/explain?url=...&amp;header=Name:%20value: what would be done with a request, and why
-<li>POST /api/v1/purge with {\"url\" or \"host\" or \"glob\": \"...\"} or {\"all\": true}, and {\"dry_run\": true} to only count
-<li>POST /api/v1/reload: reads the configuration again
-</ul>
-";
-
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// What there is. Every path has one method; HEAD goes with GET.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Route {
-    Index,
+pub(super) enum Route {
+    Page,
+    Style,
+    Script,
     Metrics,
     Health,
     Ready,
+    OpenApi,
     Stats,
+    Exchanges,
+    Stored,
+    Sites,
+    Config,
     Explain,
     Purge,
     Reload,
 }
 
 impl Route {
+    pub(super) const ALL: [(&str, Self); 15] = [
+        ("/", Self::Page),
+        ("/dashboard.css", Self::Style),
+        ("/dashboard.js", Self::Script),
+        ("/metrics", Self::Metrics),
+        ("/healthz", Self::Health),
+        ("/readyz", Self::Ready),
+        ("/api/v1/openapi.json", Self::OpenApi),
+        ("/api/v1/stats", Self::Stats),
+        ("/api/v1/exchanges", Self::Exchanges),
+        ("/api/v1/stored", Self::Stored),
+        ("/api/v1/sites", Self::Sites),
+        ("/api/v1/config", Self::Config),
+        ("/api/v1/explain", Self::Explain),
+        ("/api/v1/purge", Self::Purge),
+        ("/api/v1/reload", Self::Reload),
+    ];
+
     fn of(path: &str) -> Option<Self> {
-        Some(match path {
-            "/" => Self::Index,
-            "/metrics" => Self::Metrics,
-            "/healthz" => Self::Health,
-            "/readyz" => Self::Ready,
-            "/api/v1/stats" => Self::Stats,
-            "/api/v1/explain" => Self::Explain,
-            "/api/v1/purge" => Self::Purge,
-            "/api/v1/reload" => Self::Reload,
-            _ => return None,
-        })
+        Self::ALL.iter().find(|(known, _)| *known == path).map(|(_, route)| *route)
     }
 
     /// Whether it changes something: then it takes POST alone, and others GET.
-    const fn changes(self) -> bool {
+    pub(super) const fn changes(self) -> bool {
         match self {
             Self::Purge | Self::Reload => true,
-            Self::Index | Self::Metrics | Self::Health | Self::Ready | Self::Stats | Self::Explain => false,
+            Self::Page | Self::Style | Self::Script | Self::Metrics | Self::Health | Self::Ready => false,
+            Self::OpenApi | Self::Stats | Self::Exchanges | Self::Stored | Self::Sites => false,
+            Self::Config | Self::Explain => false,
         }
     }
 
-    /// Whether it does something in the operator's name: a change, or a request to an origin. Not at the wish of
-    /// another site's page, nor of whoever else can reach the listener.
-    const fn acts(self) -> bool {
+    /// Whether it is the operator's alone: a change, a request to an origin in his name, and what shows where clients
+    /// go. Not at the wish of another site's page, nor for whoever else can reach the listener.
+    pub(super) const fn guarded(self) -> bool {
         match self {
-            Self::Explain => true,
-            other => other.changes(),
+            Self::Exchanges | Self::Stored | Self::Sites | Self::Config | Self::Explain => true,
+            Self::Purge | Self::Reload => true,
+            Self::Page | Self::Style | Self::Script | Self::Metrics | Self::Health | Self::Ready => false,
+            Self::OpenApi | Self::Stats => false,
         }
     }
 }
@@ -100,7 +105,7 @@ impl Admin {
     pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, client: IpAddr) -> Answer {
         let mut answer = self.route(request, client).await.unwrap_or_else(Problem::into_answer);
         for (name, value) in SECURITY {
-            answer.headers_mut().insert(name, HeaderValue::from_static(value));
+            answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
         }
         answer
     }
@@ -117,12 +122,19 @@ impl Admin {
         if !method_fits {
             return Err(Problem::Method(if route.changes() { "POST" } else { "GET, HEAD" }));
         }
-        if route.acts() {
+        if route.guarded() {
             guard::same_site(request.headers())?;
             self.guard.act(&options, request.headers(), client)?;
         }
         match route {
-            Route::Index => Ok(page("text/html; charset=utf-8", INDEX)),
+            Route::Page => {
+                let mut answer = page("text/html; charset=utf-8", dashboard::PAGE);
+                answer.headers_mut().insert(CONTENT_SECURITY_POLICY, dashboard::POLICY);
+                Ok(answer)
+            }
+            Route::Style => Ok(page("text/css; charset=utf-8", dashboard::STYLE)),
+            Route::Script => Ok(page("text/javascript; charset=utf-8", dashboard::SCRIPT)),
+            Route::OpenApi => Ok(page("application/json", dashboard::OPENAPI)),
             Route::Metrics => {
                 let text = self.figures(|admin, gauges| admin.telemetry.render(&gauges)).await?;
                 Ok(page("text/plain; version=0.0.4; charset=utf-8", text))
@@ -132,10 +144,19 @@ impl Admin {
             Route::Ready if !(self.control.ready)() => Err(Problem::NotReady("starting")),
             Route::Ready => Ok(page("text/plain; charset=utf-8", "ready\n")),
             Route::Stats => Ok(json(&self.figures(|admin, gauges| admin.telemetry.stats(&gauges)).await?)),
+            Route::Exchanges => {
+                Ok(json(&self.telemetry.recent.after(query::exchanges(asked_query(&request))?)))
+            }
+            Route::Stored => self.stored(query::stored(asked_query(&request))?).await,
+            Route::Sites => self.stored(query::sites(asked_query(&request))?).await,
+            Route::Config => Ok(json(&(self.control.config)().await?)),
             Route::Explain => {
-                let asked = query::explain(request.uri().query().unwrap_or_default())?;
-                let explained = tokio::time::timeout(EXPLAIN_TIMEOUT, (self.control.explain)(asked)).await;
-                Ok(json(&explained.map_err(|_| Problem::TimedOut)??))
+                let as_text = request.headers().get(ACCEPT).is_some_and(|accept| accept == "text/plain");
+                let told = self.explain(asked_query(&request)).await?;
+                if as_text {
+                    return Ok(page("text/plain; charset=utf-8", told::explanation(&told)));
+                }
+                Ok(json(&told))
             }
             Route::Purge => {
                 let asked = query::purge(&content(request).await?)?;
@@ -143,6 +164,31 @@ impl Admin {
             }
             Route::Reload => Ok(json(&(self.control.reload)().await?)),
         }
+    }
+
+    /// Walks what is stored: one such walk at a time.
+    async fn stored(&self, asked: Stored) -> Result<Answer, Problem> {
+        // Never closed.
+        let _walks = self.walks.acquire().await;
+        Ok(json(&(self.control.stored)(asked).await?))
+    }
+
+    /// An explanation; of an exchange, without the query that its client did not mean for everybody's eyes.
+    async fn explain(&self, query: &str) -> Result<serde_json::Value, Problem> {
+        let of_exchange = std::cell::Cell::new(false);
+        let asked = query::explain(query, |seq| {
+            of_exchange.set(true);
+            self.telemetry.recent.url(seq)
+        })?;
+        let hides = of_exchange.into_inner() && !self.telemetry.log.shows_queries();
+        let explained = tokio::time::timeout(EXPLAIN_TIMEOUT, (self.control.explain)(asked)).await;
+        let mut told = explained.map_err(|_| Problem::TimedOut)??;
+        for name in ["url", "key"] {
+            if let Some(url) = told[name].as_str().filter(|_| hides) {
+                told[name] = cache::shown_url(url, false).into();
+            }
+        }
+        Ok(told)
     }
 
     /// Reads and writes all figures where that may block: files of /proc, and locks of other parts.
@@ -160,6 +206,10 @@ impl Admin {
             Problem::Control(ControlError::Failed(format!("the figures could not be read: {error}")))
         })
     }
+}
+
+fn asked_query(request: &Request<Incoming>) -> &str {
+    request.uri().query().unwrap_or_default()
 }
 
 async fn content(request: Request<Incoming>) -> Result<Bytes, Problem> {
@@ -203,14 +253,14 @@ enum Problem {
     #[error("a page of another site may not do this")]
     CrossSite,
     #[error(
-        "changes and explanations need a token here, and none is configured: set `admin.token`, or listen on loopback"
+        "this needs a token where the listener is not on loopback, and none is configured: set `admin.token`, or listen on loopback"
     )]
     NoToken,
     #[error("this needs `Authorization: Bearer` with the token of `admin.token`")]
     Token,
     #[error("too many wrong tokens; wait a little")]
     TooManyTries,
-    #[error("there is nothing here; / lists what there is")]
+    #[error("there is nothing here; /api/v1/openapi.json lists what there is")]
     NotFound,
     #[error("this takes {0} only")]
     Method(&'static str),

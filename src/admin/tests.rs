@@ -70,6 +70,14 @@ async fn start_limited(bind: &str, options: Options, limits: Limits) -> Running 
                 Box::pin(async move { Ok(serde_json::json!({ "url": explain.url })) })
             }
         }),
+        stored: Box::new({
+            let asked = Arc::clone(&asked);
+            move |stored| {
+                note(&asked, format!("{stored:?}"));
+                Box::pin(async move { Ok(serde_json::json!({ "responses": [] })) })
+            }
+        }),
+        config: Box::new(|| Box::pin(async { Ok(serde_json::json!({ "settings": [] })) })),
         reload: Box::new({
             let asked = Arc::clone(&asked);
             move || {
@@ -143,7 +151,12 @@ impl Running {
 async fn pages_have_their_types_and_the_security_fields() {
     let admin = on_loopback().await;
     for (path, media_type, holds) in [
-        ("/", "text/html; charset=utf-8", "/api/v1/explain"),
+        ("/", "text/html; charset=utf-8", "<script src=\"/dashboard.js\""),
+        ("/dashboard.css", "text/css; charset=utf-8", "prefers-color-scheme"),
+        ("/dashboard.js", "text/javascript; charset=utf-8", "/api/v1/exchanges"),
+        ("/api/v1/openapi.json", "application/json", "\"openapi\""),
+        ("/api/v1/exchanges?after=3", "application/json", "\"next\""),
+        ("/api/v1/config", "application/json", "\"settings\""),
         ("/metrics", "text/plain; version=0.0.4; charset=utf-8", "\nlarder_ready 1\n"),
         ("/healthz", "text/plain; charset=utf-8", "ok"),
         ("/readyz", "text/plain; charset=utf-8", "ready"),
@@ -352,4 +365,77 @@ async fn clients_that_send_no_head_or_read_nothing_make_room_at_the_limits() {
     }
     assert_eq!(admin.get("/healthz").await.status, 200);
     assert_eq!(admin.get("/healthz").await.status, 200);
+}
+
+#[tokio::test]
+async fn beyond_loopback_what_shows_where_clients_go_needs_the_token_and_figures_do_not() {
+    let admin = start("0.0.0.0:0", Options { token: Some("s3cret".into()), ..Options::default() }).await;
+    for path in ["/api/v1/exchanges", "/api/v1/stored", "/api/v1/sites", "/api/v1/config"] {
+        assert_eq!(admin.get(path).await.status, 401, "{path}");
+        let token = "authorization: Bearer s3cret\r\n";
+        assert_eq!(admin.ask("GET", path, token, "").await.status, 200, "{path}");
+        let cross = format!("{token}sec-fetch-site: cross-site\r\n");
+        assert_eq!(admin.ask("GET", path, &cross, "").await.status, 403, "{path}");
+    }
+    for path in ["/", "/dashboard.js", "/api/v1/stats", "/api/v1/openapi.json"] {
+        assert_eq!(admin.get(path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_may_run_its_own_script_and_nothing_else() {
+    let admin = on_loopback().await;
+    let head = admin.get("/").await.head;
+    let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+    assert!(
+        policy.contains("script-src 'self'") && policy.contains("require-trusted-types-for 'script'"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe") && !policy.contains('*') && !policy.contains("http"), "{policy}");
+    let page = super::dashboard::PAGE;
+    for outside in ["http:", "https:", "style=", "onclick", "<style", "<script>"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    for inner in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+        assert!(!super::dashboard::SCRIPT.contains(inner), "{inner}");
+    }
+}
+
+#[test]
+fn the_description_of_the_api_has_its_routes_with_their_methods_and_no_others() {
+    use super::route::Route;
+    let described: serde_json::Value = serde_json::from_str(super::dashboard::OPENAPI).unwrap();
+    let paths = described["paths"].as_object().unwrap();
+    let routes: Vec<_> = Route::ALL.iter().filter(|(path, _)| !path.starts_with("/dashboard.")).collect();
+    for (path, route) in &routes {
+        let methods: Vec<_> =
+            paths.get(*path).unwrap_or_else(|| panic!("{path}")).as_object().unwrap().keys().collect();
+        assert_eq!(methods, [if route.changes() { "post" } else { "get" }], "{path}");
+        let operation = &paths[*path][methods[0]];
+        assert!(operation["responses"]["200"].is_object() && operation["summary"].is_string(), "{path}");
+        let guarded = operation.get("security").is_some();
+        assert_eq!(guarded, route.guarded(), "{path}");
+    }
+    assert_eq!(paths.len(), routes.len());
+}
+
+#[tokio::test]
+async fn an_explanation_is_told_as_text_where_text_is_wanted() {
+    let admin = on_loopback().await;
+    let got = admin.ask("GET", "/api/v1/explain?url=http://h/", "accept: text/plain\r\n", "").await;
+    assert!(got.head.contains("content-type: text/plain"), "{}", got.head);
+    assert_eq!(got.body, "url  http://h/\n");
+    assert_eq!(admin.get("/api/v1/explain?exchange=1").await.status, 400);
+}
+
+#[tokio::test]
+async fn listings_pass_their_parameters_on() {
+    let admin = on_loopback().await;
+    assert_eq!(admin.get("/api/v1/stored?sort=size&search=x&limit=7").await.status, 200);
+    assert_eq!(admin.get("/api/v1/sites?search=x").await.status, 200);
+    let asked = admin.asked();
+    assert!(asked[0].contains("Size") && asked[0].contains("limit: 7"), "{asked:?}");
+    assert!(asked[1].starts_with("Sites"), "{asked:?}");
+    let wrong = admin.get("/api/v1/stored?sort=name").await;
+    assert_eq!((wrong.status, wrong.head.contains("application/problem+json")), (400, true));
 }

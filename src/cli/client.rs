@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use super::{Command, What, print, render};
+use super::{Command, Order, What, print, render};
 use crate::config::Settings;
 
 /// How long connecting may take: the listener is near.
@@ -57,14 +57,34 @@ impl Question {
                     What { url: Some(url), .. } => json!({ "url": url }),
                     What { glob: Some(glob), .. } => json!({ "glob": glob }),
                     What { host: Some(host), .. } => json!({ "host": host }),
+                    What { tag: Some(tag), .. } => json!({ "tag": tag }),
                     What { .. } => json!({ "all": true }),
                 };
                 content["dry_run"] = json!(dry_run);
                 question(Method::POST, "/api/v1/purge", Some(content), *json)
             }
+            Command::Ls { search, sites: true, limit, json, .. } => {
+                let search = encoded(search.as_deref().unwrap_or_default());
+                question(Method::GET, &format!("/api/v1/sites?search={search}&limit={limit}"), None, *json)
+            }
+            Command::Ls { search, sort, reverse, limit, json, .. } => {
+                let search = encoded(search.as_deref().unwrap_or_default());
+                let sort = match sort {
+                    Order::Site => "site",
+                    Order::Size => "size",
+                    Order::Age => "age",
+                };
+                let path =
+                    format!("/api/v1/stored?search={search}&sort={sort}&reverse={reverse}&limit={limit}");
+                question(Method::GET, &path, None, *json)
+            }
             Command::Stats { json } => question(Method::GET, "/api/v1/stats", None, *json),
             Command::Reload { json } => question(Method::POST, "/api/v1/reload", None, *json),
-            Command::Serve | Command::Check { .. } | Command::Healthcheck | Command::Completions { .. } => {
+            Command::Serve
+            | Command::Check { .. }
+            | Command::Healthcheck
+            | Command::Completions { .. }
+            | Command::Top { .. } => {
                 return None;
             }
         })
@@ -138,6 +158,17 @@ pub(super) async fn healthcheck(listen: Option<SocketAddr>) -> anyhow::Result<Ex
         }
         Ok((status, answer)) => bail!("not ready: {}", render::refusal(status, &answer).replace('\n', " ")),
         Err(Failure::Nobody(error) | Failure::Broken(error)) => Err(error.context("not ready")),
+    }
+}
+
+/// GETs `path`. An answer that is an error is told as one.
+pub(super) async fn get(settings: &Settings, path: &str) -> anyhow::Result<Value> {
+    let question = Question { method: Method::GET, path: path.to_owned(), content: None, json: true };
+    let asked = send(admin_address(settings.admin.listen)?, settings.admin.token.as_deref(), question).await;
+    match asked {
+        Ok((status, answer)) if status.is_success() => Ok(answer),
+        Ok((status, answer)) => bail!(render::refusal(status, &answer)),
+        Err(Failure::Nobody(error) | Failure::Broken(error)) => Err(error),
     }
 }
 
@@ -253,6 +284,15 @@ mod tests {
             "/api/v1/purge",
             purge(json!({"glob": "http://*/x", "dry_run": true})),
         );
+        check(&["ls"], &get, "/api/v1/stored?search=&sort=age&reverse=false&limit=100", None);
+        check(
+            &["ls", "a&b", "--sort", "size", "--reverse", "--limit", "5"],
+            &get,
+            "/api/v1/stored?search=a%26b&sort=size&reverse=true&limit=5",
+            None,
+        );
+        check(&["ls", "--sites", "h"], &get, "/api/v1/sites?search=h&limit=100", None);
+        check(&["purge", "--tag", "t"], &post, "/api/v1/purge", purge(json!({"tag": "t", "dry_run": false})));
         check(
             &["purge", "--host", "h"],
             &post,

@@ -6,14 +6,17 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::Command;
+use crate::admin::told::{explanation, plain, tree};
 
 /// The answer to a command.
 pub(super) fn answer(command: &Command, answer: &Value) -> String {
     match command {
         Command::Purge { .. } => purged(answer),
         Command::Reload { .. } => reloaded(answer),
-        Command::Explain { .. } => super::explanation::explanation(answer),
+        Command::Explain { .. } => explanation(answer),
+        Command::Ls { .. } => listed(answer),
         Command::Stats { .. }
+        | Command::Top { .. }
         | Command::Serve
         | Command::Check { .. }
         | Command::Healthcheck
@@ -44,6 +47,50 @@ fn purged(answer: &Value) -> String {
     format!("{count} {responses} {would}\n")
 }
 
+/// Stored responses, or sites, one a line, with a last line of how many there are.
+fn listed(answer: &Value) -> String {
+    let mut text = String::new();
+    let of = |one: &Value, name: &str| one[name].as_u64().unwrap_or_default();
+    // Writing to a String does not fail; here and below.
+    for site in answer["sites"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            text,
+            "{:>10} {:>8}  {}",
+            bytes(of(site, "bytes")),
+            of(site, "responses"),
+            plain(&site["host"])
+        );
+    }
+    for one in answer["responses"].as_array().into_iter().flatten() {
+        let ttl = one["ttl_s"].as_i64().unwrap_or_default();
+        let fresh = if one["fresh"] == true { format!("{ttl} s left") } else { format!("{} s past", -ttl) };
+        let _ = writeln!(
+            text,
+            "{:>10} {:>10} {:>14}  {}  {}",
+            bytes(of(one, "bytes")),
+            format!("{} s ago", of(one, "stored_ago_s")),
+            fresh,
+            plain(&one["status"]),
+            plain(&one["url"])
+        );
+    }
+    let found = of(answer, "found");
+    let what = match (answer["sites"].is_array(), found) {
+        (true, 1) => "site",
+        (true, _) => "sites",
+        (false, 1) => "stored response",
+        (false, _) => "stored responses",
+    };
+    let sum = answer["bytes"].as_u64().map(|sum| format!(", {}", bytes(sum))).unwrap_or_default();
+    let _ = writeln!(text, "{found} {what}{sum}");
+    text
+}
+
+/// Bytes in the largest fitting unit.
+pub(super) fn bytes(count: u64) -> String {
+    bytesize::ByteSize(count).display().iec().to_string()
+}
+
 fn reloaded(answer: &Value) -> String {
     let names =
         |list: &Value| list.as_array().into_iter().flatten().map(plain).collect::<Vec<_>>().join(", ");
@@ -59,75 +106,6 @@ fn reloaded(answer: &Value) -> String {
         }
     }
     text
-}
-
-/// Any value, indented by two columns a level; the plain values of one object stand below each other.
-pub(super) fn tree(text: &mut String, value: &Value, depth: usize) {
-    match value {
-        Value::Object(fields) => {
-            let longest =
-                |(name, value): (&String, &Value)| if inline(value).is_some() { name.len() } else { 0 };
-            let width = fields.iter().map(longest).max().unwrap_or_default();
-            for (name, value) in fields {
-                named(text, &format!("{name:width$}"), value, depth);
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| tree(text, item, depth)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            line(text, depth, &plain(value));
-        }
-    }
-}
-
-fn named(text: &mut String, name: &str, value: &Value, depth: usize) {
-    if let Some(value) = inline(value) {
-        line(text, depth, &format!("{name}  {value}"));
-    } else {
-        line(text, depth, name.trim_end());
-        tree(text, value, depth + 1);
-    }
-}
-
-/// A value that fits on its name's line: a plain one, or a list of plain ones.
-fn inline(value: &Value) -> Option<String> {
-    match value {
-        Value::Object(fields) if fields.is_empty() => Some("none".to_owned()),
-        Value::Object(_) => None,
-        Value::Array(items) if items.is_empty() => Some("none".to_owned()),
-        Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
-            Some(items.iter().map(plain).collect::<Vec<_>>().join(", "))
-        }
-        Value::Array(_) => None,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Some(plain(value)),
-    }
-}
-
-/// A plain value in words. Control characters are escaped: the text may come from an origin.
-pub(super) fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "none".to_owned(),
-        Value::Bool(true) => "yes".to_owned(),
-        Value::Bool(false) => "no".to_owned(),
-        Value::String(text) => {
-            let mut shown = String::with_capacity(text.len());
-            for letter in text.chars() {
-                if letter.is_control() {
-                    shown.extend(letter.escape_default());
-                } else {
-                    shown.push(letter);
-                }
-            }
-            shown
-        }
-        Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
-}
-
-/// A line, indented.
-pub(super) fn line(text: &mut String, depth: usize, words: &str) {
-    let line = format!("{:indent$}{words}", "", indent = depth * 2);
-    text.push_str(line.trim_end());
-    text.push('\n');
 }
 
 #[cfg(test)]
@@ -153,6 +131,18 @@ mod tests {
     #[test]
     fn text_from_elsewhere_cannot_steer_the_terminal() {
         check(&json!({"etag": "a\u{1b}[2J\r\nb"}), &["etag  a\\u{1b}[2J\\r\\nb"]);
+    }
+
+    #[test]
+    fn what_is_stored_is_a_line_each_and_a_sum() {
+        let one = json!({"url": "http://h/\u{1b}", "bytes": 2048, "stored_ago_s": 5, "ttl_s": -3, "fresh": false, "status": 200});
+        let answer = json!({"found": 1, "bytes": 2048, "responses": [one]});
+        assert_eq!(
+            listed(&answer),
+            "   2.0 KiB    5 s ago       3 s past  200  http://h/\\u{1b}\n1 stored response, 2.0 KiB\n"
+        );
+        let sites = json!({"found": 2, "sites": [{"host": "h", "responses": 3, "bytes": 10}]});
+        assert_eq!(listed(&sites), "      10 B        3  h\n2 sites\n");
     }
 
     #[test]

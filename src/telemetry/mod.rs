@@ -84,6 +84,7 @@ impl Telemetry {
     pub fn reconfigure(&self, options: &Options) {
         let hides = self.log.shows_queries() && !options.query;
         self.log.reconfigure(options);
+        self.metrics.reconfigure(options);
         if hides {
             self.recent.forget();
         }

@@ -379,6 +379,40 @@ fn purge_takes_a_host_in_any_spelling_a_pattern_or_all() {
 }
 
 #[test]
+fn purge_takes_a_tag_of_any_of_the_fields_and_leaves_other_variants() {
+    const FRESH: &str = "Cache-Control: max-age=60";
+    let origin = Origin::start();
+    origin.serve("/a", "200 OK", &[FRESH, "Surrogate-Key: news article-1"], b"x");
+    origin.serve("/b", "200 OK", &[FRESH, "Cache-Tag: article-2, news"], b"x");
+    origin.serve("/c", "200 OK", &[FRESH, "Cache-Groups: \"news\", \"other\""], b"x");
+    origin.serve("/d", "200 OK", &[FRESH, "Surrogate-Key: newspaper"], b"x");
+    origin.on("/e", |x| {
+        let key = if x.request.field("x-a").as_deref() == Some("1") { "news" } else { "weather" };
+        let fields = ["Cache-Control: max-age=60", "Vary: X-A", &format!("Surrogate-Key: {key}")];
+        x.reply("200 OK", &fields, "x");
+    });
+    let proxy = Proxy::open();
+    for (path, variant) in [("/a", "1"), ("/b", "1"), ("/c", "1"), ("/d", "1"), ("/e", "1"), ("/e", "2")] {
+        proxy.get_with(&origin.url(path), &[&format!("X-A: {variant}")]).assert_body("x");
+    }
+    let stored = |path: &str, variant: &str| {
+        let fields = [&format!("X-A: {variant}"), "Cache-Control: only-if-cached"];
+        proxy.get_with(&origin.url(path), &fields).is_hit()
+    };
+    let dry = proxy.run(&["purge", "--tag", "news", "--dry-run"]);
+    assert_eq!(String::from_utf8_lossy(&dry.stdout), "4 stored responses would be purged\n", "{dry:?}");
+    assert!(stored("/a", "1"), "a dry run removes nothing");
+    let purged = proxy.run(&["purge", "--tag", "news"]);
+    assert_eq!(String::from_utf8_lossy(&purged.stdout), "4 stored responses purged\n", "{purged:?}");
+    for path in ["/a", "/b", "/c", "/e"] {
+        assert!(!stored(path, "1"), "{path}");
+    }
+    assert!(stored("/d", "1") && stored("/e", "2"), "what has another tag stays");
+    let none = proxy.run(&["purge", "--tag", "nothing", "--json"]);
+    assert!(String::from_utf8_lossy(&none.stdout).contains("\"purged\": 0"), "{none:?}");
+}
+
+#[test]
 fn explain_says_what_would_be_done_and_why() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60", "Vary: Accept-Language"], b"x");

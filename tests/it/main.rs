@@ -17,6 +17,7 @@ mod collapse;
 mod conditions;
 mod config;
 mod connect;
+mod dashboard;
 mod defaults;
 mod drain;
 mod errors;

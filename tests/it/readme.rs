@@ -22,9 +22,10 @@ fn help(arguments: &[&str]) -> String {
 fn its_flags_variables_and_commands_are_those_of_the_help() {
     let text = readme();
     let commands = text.split("## Commands").nth(1).unwrap().split("## Watching").next().unwrap();
-    let all: String = ["serve", "check", "explain", "purge", "stats", "reload", "healthcheck", "completions"]
-        .map(|c| help(&[c]))
-        .concat();
+    let all: String =
+        ["serve", "check", "explain", "purge", "ls", "top", "stats", "reload", "healthcheck", "completions"]
+            .map(|c| help(&[c]))
+            .concat();
     let help = help(&[]) + &all;
     let known = words(&help, "--", "-");
     // A table has a line of hyphens alone.
@@ -60,7 +61,7 @@ fn its_metrics_and_endpoints_answer() {
     for metric in words(&text, "larder_", "_") {
         assert!(metrics.contains(&format!("# TYPE {metric} ")), "{metric}");
     }
-    let paths = words(&text, "/api/", "/").into_iter().chain(["/metrics", "/healthz", "/readyz"]);
+    let paths = words(&text, "/api/", "/.").into_iter().chain(["/metrics", "/healthz", "/readyz"]);
     for path in paths {
         assert!(text.contains(&format!("{path}`")) || text.contains(&format!("{path}?")), "{path}");
         assert_ne!(proxy.admin("GET", path, &[], "").status, 404, "{path}");

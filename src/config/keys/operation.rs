@@ -78,7 +78,7 @@ pub(super) const ADMIN: &[Setting] = settings! {
     /// Names that a request's Host may have besides IP literals and localhost.
     admin.hosts: Many<HostName> = "[]", Live => admin.hosts;
 
-    /// The token that purge, reload and explain need when the listener is not on loopback, as
-    /// `Authorization: Bearer`. "": none of these then.
+    /// The token that changes, explanations and all that shows what clients ask for need when the listener is
+    /// not on loopback, as `Authorization: Bearer`. "": none of these then.
     admin.token: Secret = r#""""#, Live => admin.token;
 };

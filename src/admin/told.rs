@@ -1,13 +1,12 @@
-//! `larder explain` as an indented tree: request, key, plan, what is stored with its freshness, and the
-//! origin's answer with what would become of it.
+//! Answers as text for people, the same on the command line and on the page: `larder explain` as an indented tree with
+//! request, key, plan, what is stored with its freshness, and the origin's answer with what would become of it.
 
 use serde_json::Value;
 
-use super::render::{line, plain, tree};
 use crate::field::date;
 
 /// The tree of an explanation.
-pub(super) fn explanation(told: &Value) -> String {
+pub fn explanation(told: &Value) -> String {
     let mut text = String::new();
     let decision = &told["decision"];
     if !decision.is_object() && told["refused"].is_object() {
@@ -167,6 +166,75 @@ fn list(text: &mut String, depth: usize, name: &str, list: &Value) {
 
 fn items(list: &Value) -> &[Value] {
     list.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Any value, indented by two columns a level; the plain values of one object stand below each other.
+pub fn tree(text: &mut String, value: &Value, depth: usize) {
+    match value {
+        Value::Object(fields) => {
+            let longest =
+                |(name, value): (&String, &Value)| if inline(value).is_some() { name.len() } else { 0 };
+            let width = fields.iter().map(longest).max().unwrap_or_default();
+            for (name, value) in fields {
+                named(text, &format!("{name:width$}"), value, depth);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| tree(text, item, depth)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            line(text, depth, &plain(value));
+        }
+    }
+}
+
+fn named(text: &mut String, name: &str, value: &Value, depth: usize) {
+    if let Some(value) = inline(value) {
+        line(text, depth, &format!("{name}  {value}"));
+    } else {
+        line(text, depth, name.trim_end());
+        tree(text, value, depth + 1);
+    }
+}
+
+/// A value that fits on its name's line: a plain one, or a list of plain ones.
+fn inline(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(fields) if fields.is_empty() => Some("none".to_owned()),
+        Value::Object(_) => None,
+        Value::Array(items) if items.is_empty() => Some("none".to_owned()),
+        Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
+            Some(items.iter().map(plain).collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(_) => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Some(plain(value)),
+    }
+}
+
+/// A plain value in words. Control characters are escaped: the text may come from an origin.
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::String(text) => {
+            let mut shown = String::with_capacity(text.len());
+            for letter in text.chars() {
+                if letter.is_control() {
+                    shown.extend(letter.escape_default());
+                } else {
+                    shown.push(letter);
+                }
+            }
+            shown
+        }
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+/// A line, indented.
+fn line(text: &mut String, depth: usize, words: &str) {
+    let line = format!("{:indent$}{words}", "", indent = depth * 2);
+    text.push_str(line.trim_end());
+    text.push('\n');
 }
 
 #[cfg(test)]
