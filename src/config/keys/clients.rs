@@ -9,7 +9,7 @@ use crate::proxy::ForwardedFor;
 /// `[server]`.
 pub(super) const SERVER: &[Setting] = settings! {
     /// Addresses to listen on; port 0 takes a free one. Where IPv6 is missing, the default's second
-    /// address is only warned about.
+    /// address is only warned about. Sockets that systemd hands over stand for all of them.
     server.listen: Many<Address> = r#"["127.0.0.1:3128", "[::1]:3128"]"#, Restart => server.listen;
 
     /// Threads that serve. "auto": as many as the cores that the process may use.
