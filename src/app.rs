@@ -235,11 +235,12 @@ impl App {
     }
 
     /// What the admin listener may ask of this.
-    fn control(self: &Arc<Self>) -> Control {
+    fn control(self: &Arc<Self>, proxies: &[SocketAddr]) -> Control {
         let (ready, gauges, purge, explain) =
             (Arc::clone(self), Arc::clone(self), Arc::clone(self), Arc::clone(self));
         let (stored, config, reload) = (Arc::clone(self), Arc::clone(self), Arc::clone(self));
         Control {
+            proxies: proxies.to_vec(),
             ready: Box::new(move || ready.ready.load(Ordering::Relaxed)),
             gauges: Box::new(move || gauges.gauges()),
             purge: Box::new(move |what| blocking(&purge, move |app| app.purge(&what))),
@@ -281,6 +282,7 @@ fn snapshot(settings: &Settings, own: &[SocketAddr], pseudonym: &str) -> anyhow:
         pseudonym: Pseudonym::new(settings.proxy.via.as_deref().unwrap_or(pseudonym))
             .map(Arc::new)
             .context("proxy.via: no field can hold it")?,
+        pages: settings.pages.clone(),
         beyond_loopback: settings.server.listen.iter().any(|a| !a.ip().to_canonical().is_loopback()),
     })
 }
@@ -334,7 +336,13 @@ async fn run(
     }
     if let Some(listener) = admin {
         let (options, telemetry) = (Arc::clone(&app.admin), Arc::clone(&app.telemetry));
-        tokio::spawn(Admin::serve(listener, options, telemetry, app.control(), app.shutdown.clone()));
+        tokio::spawn(Admin::serve(
+            listener,
+            options,
+            telemetry,
+            app.control(&addresses),
+            app.shutdown.clone(),
+        ));
     }
     app.ready.store(true, Ordering::Relaxed);
     banner(&app, &addresses, admin_address, &bound.warnings);

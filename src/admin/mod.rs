@@ -79,6 +79,8 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What the listener can ask of the running proxy.
 pub struct Control {
+    /// Where the proxy listens.
+    pub proxies: Vec<SocketAddr>,
     /// Whether requests are served: everything listens. (Draining is known from [`Shutdown`].)
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
     /// The figures of the parts outside exchanges; [`Gauges::ready`] is filled in here.
@@ -247,9 +249,11 @@ impl Admin {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set on an admin connection");
         }
+        // Where a client has left already, nobody is told of it.
+        let local = stream.local_addr().map_or(peer.ip(), |local| local.ip());
         let service = hyper::service::service_fn(|request| {
             let admin = Arc::clone(&self);
-            async move { Ok::<_, std::convert::Infallible>(admin.answer(request, peer.ip()).await) }
+            async move { Ok::<_, std::convert::Infallible>(admin.answer(request, peer.ip(), local).await) }
         });
         let mut connection = pin!(
             hyper::server::conn::http1::Builder::new()

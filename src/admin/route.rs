@@ -3,6 +3,7 @@
 use super::guard::{self, Denied};
 use super::{Admin, ControlError, Stored, dashboard, query, told};
 use crate::cache;
+use crate::pages::{self, Here};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -42,6 +43,7 @@ pub(super) enum Route {
     Page,
     Style,
     Script,
+    Setup,
     Metrics,
     Health,
     Ready,
@@ -57,10 +59,11 @@ pub(super) enum Route {
 }
 
 impl Route {
-    pub(super) const ALL: [(&str, Self); 15] = [
+    pub(super) const ALL: [(&str, Self); 16] = [
         ("/", Self::Page),
         ("/dashboard.css", Self::Style),
         ("/dashboard.js", Self::Script),
+        ("/setup", Self::Setup),
         ("/metrics", Self::Metrics),
         ("/healthz", Self::Health),
         ("/readyz", Self::Ready),
@@ -83,7 +86,7 @@ impl Route {
     pub(super) const fn changes(self) -> bool {
         match self {
             Self::Purge | Self::Reload => true,
-            Self::Page | Self::Style | Self::Script | Self::Metrics | Self::Health | Self::Ready => false,
+            Self::Page | Self::Style | Self::Script | Self::Setup | Self::Metrics | Self::Health | Self::Ready => false,
             Self::OpenApi | Self::Stats | Self::Exchanges | Self::Stored | Self::Sites => false,
             Self::Config | Self::Explain => false,
         }
@@ -95,22 +98,33 @@ impl Route {
         match self {
             Self::Exchanges | Self::Stored | Self::Sites | Self::Config | Self::Explain => true,
             Self::Purge | Self::Reload => true,
-            Self::Page | Self::Style | Self::Script | Self::Metrics | Self::Health | Self::Ready => false,
-            Self::OpenApi | Self::Stats => false,
+            Self::Page | Self::Style | Self::Script | Self::Setup => false,
+            Self::Metrics | Self::Health | Self::Ready | Self::OpenApi | Self::Stats => false,
         }
     }
 }
 
 impl Admin {
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, client: IpAddr) -> Answer {
-        let mut answer = self.route(request, client).await.unwrap_or_else(Problem::into_answer);
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: IpAddr,
+        local: IpAddr,
+    ) -> Answer {
+        let mut answer = self.route(request, client, local).await.unwrap_or_else(Problem::into_answer);
         for (name, value) in SECURITY {
+            // A page of its own has its own policy, which allows its style.
             answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
         }
         answer
     }
 
-    async fn route(self: Arc<Self>, request: Request<Incoming>, client: IpAddr) -> Result<Answer, Problem> {
+    async fn route(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        client: IpAddr,
+        local: IpAddr,
+    ) -> Result<Answer, Problem> {
         let options = self.options.load_full();
         guard::host(&options, request.version(), request.uri(), request.headers())?;
         let route = Route::of(request.uri().path()).ok_or(Problem::NotFound)?;
@@ -135,6 +149,10 @@ impl Admin {
             Route::Style => Ok(page("text/css; charset=utf-8", dashboard::STYLE)),
             Route::Script => Ok(page("text/javascript; charset=utf-8", dashboard::SCRIPT)),
             Route::OpenApi => Ok(page("application/json", dashboard::OPENAPI)),
+            Route::Setup => {
+                let here = Here::beside(local, &self.control.proxies).ok_or(Problem::NotFound)?;
+                Ok(pages::landing(&here, request.headers().get(ACCEPT)).map(Full::new))
+            }
             Route::Metrics => {
                 let text = self.figures(|admin, gauges| admin.telemetry.render(&gauges)).await?;
                 Ok(page("text/plain; version=0.0.4; charset=utf-8", text))

@@ -44,6 +44,7 @@ async fn start_limited(bind: &str, options: Options, limits: Limits) -> Running 
     let (ready, asked) = (Arc::new(AtomicBool::new(true)), Arc::<Mutex<Vec<String>>>::default());
     let note = |asked: &Arc<Mutex<Vec<String>>>, what: String| asked.lock().push(what);
     let control = Control {
+        proxies: vec![([127, 0, 0, 1], 3128).into()],
         ready: Box::new({
             let ready = Arc::clone(&ready);
             move || ready.load(Ordering::SeqCst)

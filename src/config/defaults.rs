@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Settings;
-use crate::{access, admin, body, cache, policy, proxy, server, store, telemetry, upstream};
+use crate::{access, admin, body, cache, pages, policy, proxy, server, store, telemetry, upstream};
 
 /// The port of the proxy: Squid's, by which such proxies are known.
 const PORT: u16 = 3128;
@@ -32,6 +32,7 @@ impl Default for Settings {
             body: body::Options::default(),
             buffers: body::buffers::Options::default(),
             cache: cache::Options::default(),
+            pages: pages::Options::default(),
             telemetry: telemetry::Options::default(),
             admin: admin::Options::default(),
         }

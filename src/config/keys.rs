@@ -117,6 +117,11 @@ pub const SECTIONS: &[Section] = &[
         doc: "What is done with a client's connection and its requests.",
         settings: clients::PROXY,
     },
+    Section {
+        name: "pac",
+        doc: "What clients are told of the proxy: by /proxy.pac, and by larder env and larder run.",
+        settings: clients::PAC,
+    },
     Section { name: "upstream", doc: "The way to origins.", settings: origins::UPSTREAM },
     Section {
         name: "cache",

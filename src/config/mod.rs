@@ -57,6 +57,8 @@ pub struct Settings {
     pub buffers: crate::body::buffers::Options,
     /// Collapsing and filling.
     pub cache: crate::cache::Options,
+    /// What clients are told of the proxy.
+    pub pages: crate::pages::Options,
     /// The access log.
     pub telemetry: crate::telemetry::Options,
     /// The admin listener.

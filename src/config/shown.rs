@@ -15,7 +15,7 @@ use super::kinds::{Choice, Expected};
 use super::rule_keys::{OVERRIDE, RULE, RuleKey};
 use crate::access::{Allowed, Ports};
 use crate::policy::rules::{Override, Rule};
-use crate::upstream::Parent;
+use crate::upstream::{Direct, Parent};
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,12 @@ impl Shown for bool {
             Unit::Https => self.then_some("https").into(),
             Unit::Plain | Unit::Bytes | Unit::Milliseconds => json!(self),
         }
+    }
+}
+
+impl Shown for Direct {
+    fn shown(&self, _: Unit) -> Value {
+        json!(self.to_string())
     }
 }
 

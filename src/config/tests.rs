@@ -489,6 +489,7 @@ fn every_key_makes_a_difference() {
         ("cache.s_maxage_allows_stale_while_revalidate", "true"),
         ("cache.close_delimited", "false"),
         ("cache.normalize_accept_language", "false"),
+        ("pac.direct", "[\"a\"]"),
         ("upstream.source_address", "[\"192.0.2.1\"]"),
         ("upstream.resolver", "\"system\""),
         ("upstream.nameservers", "[\"192.0.2.1\"]"),

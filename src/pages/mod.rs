@@ -3,6 +3,8 @@
 //! Everything that comes from outside is escaped, nothing is fetched, and no page is kept by anyone. A Host goes into
 //! a page only if it is an authority of ours.
 mod accept;
+mod pac;
+mod programs;
 mod setup;
 
 use crate::access::Denied;
@@ -17,13 +19,14 @@ use http::{Response, StatusCode};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-pub use crate::pages::setup::{Here, is_pac, landing, pac};
+pub use crate::pages::pac::{Options, is_pac, pac};
+pub use crate::pages::setup::{Here, landing};
 
 const STYLE: &str = include_str!("style.css");
 
 /// Nothing but the style that is in the page, by its hash (a test keeps it true).
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'sha256-uQBC/sDSg2tIFz1H2JhGIDbRdYvAMlk2jxJzlkm7Q5M='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'sha256-UWuFiJ9PLTmummRUgyKGOnNhzR8XAJKgygQn80Ee7A4='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
 /// What an error page tells.

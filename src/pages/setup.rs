@@ -1,9 +1,11 @@
-//! The set-up page and the PAC file: what is said to those who ask the proxy itself (origin-form requests).
+//! The set-up page: what is said to those who ask the proxy itself (origin-form requests), and on the admin listener.
 use crate::field::target::{self, Host};
 use crate::pages::accept::{self, Form};
+use crate::pages::programs::PROGRAMS;
 use crate::pages::{Escaped, document, response};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
+use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 /// Where the client found the proxy.
@@ -13,6 +15,25 @@ pub struct Here<'a> {
     pub host: Option<&'a HeaderValue>,
     /// The address on which its connection was accepted.
     pub local: SocketAddr,
+}
+
+impl Here<'static> {
+    /// The listener, of those of the proxy, that a client reaches who is connected to `local` of this machine, on
+    /// another port. `None`: there are none.
+    pub fn beside(local: IpAddr, listeners: &[SocketAddr]) -> Option<Self> {
+        let local = local.to_canonical();
+        let same = |address: &&SocketAddr| address.ip().to_canonical() == local;
+        let any = |address: &&SocketAddr| {
+            address.ip().is_unspecified() && (address.is_ipv6() || address.is_ipv4() == local.is_ipv4())
+        };
+        if let Some(&address) = listeners.iter().find(same) {
+            return Some(Self { host: None, local: address });
+        }
+        if let Some(address) = listeners.iter().find(any) {
+            return Some(Self { host: None, local: SocketAddr::new(local, address.port()) });
+        }
+        listeners.first().map(|&local| Self { host: None, local })
+    }
 }
 
 impl Here<'_> {
@@ -40,7 +61,7 @@ fn is_ours(host: &Host, local: IpAddr) -> bool {
     }
 }
 
-/// The page for requests to the proxy itself: what this is, and how to set it. In HTML or plain text.
+/// The set-up page: what this is, and how to set it in each program. In HTML or plain text.
 pub fn landing(here: &Here<'_>, accept: Option<&HeaderValue>) -> Response<Bytes> {
     let at = here.authority();
     let form = accept::choose(accept, &[Form::Text, Form::Html]);
@@ -52,45 +73,49 @@ pub fn landing(here: &Here<'_>, accept: Option<&HeaderValue>) -> Response<Bytes>
 }
 
 fn landing_text(at: &str) -> String {
-    format!(
+    let mut text = format!(
         "Larder: a caching forward proxy.\n\n\
-         This is the proxy itself, not a web site. To use it, set it as the HTTP proxy:\n\n\
-         \x20 curl -x http://{at} http://example.com/\n\
-         \x20 export http_proxy=http://{at} https_proxy=http://{at}\n\n\
-         Browsers take the address {at}, or the automatic configuration http://{at}/proxy.pac\n"
-    )
+         This is the proxy itself, not a web site. To use it, set it as the HTTP proxy of your programs:\n\
+         the address {at}, or the automatic configuration http://{at}/proxy.pac\n"
+    );
+    for program in PROGRAMS {
+        // Writing to a String doesn't fail; here and below.
+        let _ = write!(text, "\n{}: {}\n", program.name, program.says);
+        for line in program.lines(at).lines() {
+            let _ = writeln!(text, "    {line}");
+        }
+    }
+    text
 }
 
 fn landing_html(at: &str) -> String {
-    let at = Escaped(at);
-    let body = format!(
+    let mut body = format!(
         "<h1>This is a caching forward proxy</h1>\n\
-         <p>You have reached the proxy itself, not a web site. To use it, set it as the HTTP proxy of your programs.</p>\n\
-         <p>Browsers and systems take the address <code>{at}</code>, or the automatic configuration \
-         <a href=\"/proxy.pac\"><code>http://{at}/proxy.pac</code></a>.</p>\n\
-         <p>On a command line:</p>\n\
-         <pre>curl -x http://{at} http://example.com/\n\
-         export http_proxy=http://{at} https_proxy=http://{at}</pre>"
+         <p>You have reached the proxy itself, not a web site. To use it, set it as the HTTP proxy of your programs: \
+         the address <code>{0}</code>, or the automatic configuration <code>http://{0}/proxy.pac</code>. \
+         A click on what is to be copied selects all of it.</p>\n",
+        Escaped(at)
     );
+    for program in PROGRAMS {
+        let _ = writeln!(
+            body,
+            "<h2>{}</h2>\n<p>{}</p>\n<pre>{}</pre>",
+            Escaped(program.name),
+            Escaped(program.says),
+            Lines(&program.lines(at))
+        );
+    }
     document("Larder", &body)
 }
 
-/// Whether a path (with its query) asks for the PAC file.
-pub fn is_pac(path: &str) -> bool {
-    matches!(path.split('?').next(), Some("/proxy.pac" | "/wpad.dat"))
-}
+/// Several lines of text within markup.
+struct Lines<'a>(&'a str);
 
-/// The PAC file. What is on this machine or in a private network goes direct, as far as it can be told without asking a
-/// name server; so does everything when the proxy does not answer.
-pub fn pac(here: &Here<'_>) -> Response<Bytes> {
-    // An authority is letters, digits and `.:[]-_`: nothing that could leave the quotes.
-    let at = here.authority();
-    let body = format!(
-        "function FindProxyForURL(url, host) {{\n  \
-           if (isPlainHostName(host) || dnsDomainIs(host, \".local\") || dnsDomainIs(host, \".localhost\") ||\n      \
-               /^(127|10|192\\.168|169\\.254|172\\.(1[6-9]|2[0-9]|3[01]))\\.[0-9.]+$/.test(host) || /^\\[?(::1|f[cde][0-9a-f]*:)/i.test(host)) {{\n    \
-             return \"DIRECT\";\n  }}\n  \
-           return \"PROXY {at}; DIRECT\";\n}}\n"
-    );
-    response(StatusCode::OK, HeaderValue::from_static("application/x-ns-proxy-autoconfig"), body)
+impl std::fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, line) in self.0.lines().enumerate() {
+            write!(f, "{}{}", if at == 0 { "" } else { "\n" }, Escaped(line))?;
+        }
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 //! What the pages say to whom, and what they never let through.
 use super::*;
+use crate::upstream::Direct;
 use http::HeaderMap;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use std::net::SocketAddr;
@@ -125,31 +126,71 @@ fn a_host_goes_into_a_page_only_if_it_is_ours() {
 }
 
 #[test]
-fn the_set_up_page_tells_the_address_to_set() {
+fn the_set_up_page_tells_the_address_to_set_in_every_program() {
     let here = Here { host: None, local: "127.0.0.1:3128".parse().unwrap() };
     let text = landing(&here, Some(&HeaderValue::from_static("*/*")));
     check_fields(text.headers(), "text/plain; charset=utf-8", text.body().len());
-    assert!(body(&text).contains("curl -x http://127.0.0.1:3128 http://example.com/"));
-    assert!(body(&text).contains("http://127.0.0.1:3128/proxy.pac"));
     let html = landing(&here, Some(&HTML));
     check_fields(html.headers(), "text/html; charset=utf-8", html.body().len());
-    assert!(body(&html).contains("<code>127.0.0.1:3128</code>"));
-    assert!(html.body().len() < 4096);
+    for program in [
+        "Chromium", "Firefox", "macOS", "Windows", "GNOME", "A shell", "curl", "apt", "pip", "npm", "cargo",
+        "docker",
+    ] {
+        assert!(body(&text).contains(&format!("\n{program}")), "{program}");
+        assert!(body(&html).contains(&format!("<h2>{program}")), "{program}");
+    }
+    for line in [
+        "curl -x http://127.0.0.1:3128 -i http://example.com/",
+        "export http_proxy=http://127.0.0.1:3128 https_proxy=http://127.0.0.1:3128",
+        "chromium --proxy-pac-url=http://127.0.0.1:3128/proxy.pac",
+    ] {
+        assert!(body(&text).contains(&format!("    {line}\n")), "{line}");
+        assert!(body(&html).contains(line), "{line}");
+    }
+    assert!(body(&html).contains("Acquire::http::Proxy &quot;http://127.0.0.1:3128&quot;;"));
+    for page in [body(&text), body(&html)] {
+        let page = page.split("</style>").last().unwrap_or_default();
+        assert!(!page.contains('@') && !page.contains("<script"), "{page}");
+    }
+    assert!(html.body().len() < 8192);
 }
 
 #[test]
-fn the_pac_file_sends_the_world_through_us_and_the_inside_direct() {
-    let pac = pac(&Here { host: None, local: "[::1]:3128".parse().unwrap() });
+fn beside_another_listener_the_proxys_address_is_that_on_the_same_interface() {
+    let at = |local: &str, listeners: &[&str]| {
+        let listeners: Vec<SocketAddr> = listeners.iter().map(|address| address.parse().unwrap()).collect();
+        Here::beside(local.parse().unwrap(), &listeners).map(|here| here.authority())
+    };
+    let both = ["127.0.0.1:3128", "172.17.0.1:3129"];
+    assert_eq!(at("172.17.0.1", &both).as_deref(), Some("172.17.0.1:3129"));
+    assert_eq!(at("127.0.0.1", &both).as_deref(), Some("127.0.0.1:3128"));
+    assert_eq!(at("192.0.2.1", &["0.0.0.0:3128"]).as_deref(), Some("192.0.2.1:3128"));
+    assert_eq!(at("::1", &["0.0.0.0:3128", "[::]:3129"]).as_deref(), Some("[::1]:3129"));
+    assert_eq!(at("192.0.2.1", &both).as_deref(), Some("127.0.0.1:3128"));
+    assert_eq!(at("192.0.2.1", &[]), None);
+}
+
+#[test]
+fn the_pac_file_has_our_address_and_the_hosts_that_go_direct() {
+    let here = Here { host: None, local: "[::1]:3128".parse().unwrap() };
+    let direct = ["intern.example", ".below.example:8080", "198.51.100.0/24", "*"];
+    let options = Options { direct: direct.iter().map(|host| Direct::parse(host).unwrap()).collect() };
+    let pac = pac(&here, &options);
     check_fields(pac.headers(), "application/x-ns-proxy-autoconfig", pac.body().len());
-    assert!(body(&pac).contains("return \"PROXY [::1]:3128; DIRECT\";"));
-    assert!(body(&pac).contains("isPlainHostName(host)"));
-    for (path, expected) in [
-        ("/proxy.pac", true),
-        ("/wpad.dat", true),
-        ("/proxy.pac?x", true),
-        ("/", false),
-        ("/x/proxy.pac", false),
+    assert!(body(&pac).contains("var proxy = \"PROXY [::1]:3128; DIRECT\";"));
+    for member in [
+        r#"["localhost",0]"#,
+        r#"["intern.example",0]"#,
+        r#"[".below.example",8080]"#,
+        r#"["198.51.100.0/24",0]"#,
+        r#"["*",0]"#,
     ] {
-        assert_eq!(is_pac(path), expected, "{path}");
+        assert!(body(&pac).contains(member), "{member}");
     }
+    assert!(
+        options.no_proxy().ends_with(",fe80::/10,intern.example,.below.example:8080,198.51.100.0/24,*"),
+        "{}",
+        options.no_proxy()
+    );
+    assert!(is_pac("/proxy.pac") && is_pac("/wpad.dat") && !is_pac("/") && !is_pac("/x/proxy.pac"));
 }

@@ -24,6 +24,7 @@ pub(crate) fn answer(
     parts: &Parts,
     has_content: bool,
     local: SocketAddr,
+    options: &pages::Options,
 ) -> Answer {
     let outcome = Outcome { result: CacheResult::Local, ..Outcome::default() };
     let (mut head, body) = match what {
@@ -37,7 +38,7 @@ pub(crate) fn answer(
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("message/http"));
             (response.into_parts().0, Body::full(traced(parts)))
         }
-        Local::Page => match page(parts, local) {
+        Local::Page => match page(parts, local, options) {
             Ok(response) => {
                 let (head, bytes) = response.into_parts();
                 (head, Body::full(bytes))
@@ -54,7 +55,11 @@ pub(crate) fn answer(
     exchange.send(head, body, outcome)
 }
 
-fn page(parts: &Parts, local: SocketAddr) -> Result<Response<bytes::Bytes>, Refusal> {
+fn page(
+    parts: &Parts,
+    local: SocketAddr,
+    options: &pages::Options,
+) -> Result<Response<bytes::Bytes>, Refusal> {
     if parts.method != Method::GET && parts.method != Method::HEAD {
         return Err(Refusal::Malformed(format!(
             "request target: found origin-form with {}, expected absolute-form (http://host/path): this is a proxy",
@@ -64,7 +69,7 @@ fn page(parts: &Parts, local: SocketAddr) -> Result<Response<bytes::Bytes>, Refu
     let here = Here { host: parts.headers.get(header::HOST), local };
     let path = parts.uri.path();
     if pages::is_pac(path) {
-        return Ok(pages::pac(&here));
+        return Ok(pages::pac(&here, options));
     }
     let mut response = pages::landing(&here, refusal::accept(&parts.headers).as_ref());
     if path != "/" {

@@ -37,6 +37,7 @@ use crate::body::{Body, Buffers};
 use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::field::via::Pseudonym;
+use crate::pages;
 use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
@@ -112,6 +113,8 @@ pub struct Settings {
     pub cache: Arc<cache::Settings>,
     /// Our name in Via.
     pub pseudonym: Arc<Pseudonym>,
+    /// What the pages tell.
+    pub pages: pages::Options,
     /// Whether a listener is reachable from beyond this machine.
     pub beyond_loopback: bool,
 }
@@ -238,7 +241,14 @@ impl Proxy {
             }
             Ok(Admitted::Local(what)) => {
                 exchange.asks(local::shown(&parts.uri), &parts.headers);
-                Handling::ready(local::answer(&what, exchange, &parts, has_content, call.local))
+                Handling::ready(local::answer(
+                    &what,
+                    exchange,
+                    &parts,
+                    has_content,
+                    call.local,
+                    &settings.pages,
+                ))
             }
             Err(refusal) => {
                 exchange.asks(local::shown(&parts.uri), &parts.headers);

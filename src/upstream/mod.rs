@@ -10,6 +10,7 @@
 //! decided here. Fields come in stripped for the origin and go out stripped for the client.
 
 mod connect;
+mod direct;
 mod error;
 mod exchange;
 mod inbound;
@@ -34,6 +35,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use hyper::client::conn::http1;
 
+pub use self::direct::Direct;
 pub use self::error::UpstreamError;
 pub use self::parent::{Parent, ParentError, parents_from_env};
 pub use self::stats::Stats;

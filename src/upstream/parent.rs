@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use ipnet::IpNet;
 
+use super::direct::Direct;
 use super::tls::SetupError;
 use crate::field::target::{Host, Scheme};
 
@@ -98,7 +98,7 @@ impl Parent {
     }
 }
 
-fn host_and_port(place: &str) -> Result<(String, Option<u16>), ParentError> {
+pub(super) fn host_and_port(place: &str) -> Result<(String, Option<u16>), ParentError> {
     let wrong = || ParentError::Host(place.to_owned());
     let (host, port) = if let Some(rest) = place.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
@@ -243,53 +243,6 @@ impl Parents {
 
     pub(super) fn get(&self, at: usize) -> Option<&Route> {
         self.routes.get(at)
-    }
-}
-
-/// One member of `NO_PROXY`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Direct {
-    /// `*`
-    All,
-    /// `10.0.0.0/8`, `::1`
-    Network(IpNet, Option<u16>),
-    /// `example.com[:port]`: the host and what is below it. `.example.com`: only what is below.
-    Name { name: Box<str>, only_below: bool, port: Option<u16> },
-}
-
-impl Direct {
-    fn parse(member: &str) -> Option<Self> {
-        let member = member.trim().to_ascii_lowercase();
-        if member == "*" {
-            return Some(Self::All);
-        }
-        if let Ok(network) = member.parse::<IpNet>() {
-            return Some(Self::Network(network, None));
-        }
-        if let Ok(ip) = member.parse::<IpAddr>() {
-            return Some(Self::Network(ip.into(), None));
-        }
-        let below = member.strip_prefix("*.").or_else(|| member.strip_prefix('.'));
-        let (host, port) = host_and_port(below.unwrap_or(&member)).ok()?;
-        match host.parse::<IpAddr>() {
-            Ok(ip) => Some(Self::Network(ip.into(), port)),
-            Err(_) => Some(Self::Name { name: host.into(), only_below: below.is_some(), port }),
-        }
-    }
-
-    fn covers(&self, host: &Host, to: u16) -> bool {
-        match (self, host) {
-            (Self::All, _) => true,
-            (Self::Network(network, port), Host::Ip(ip)) => {
-                port.is_none_or(|port| port == to) && network.contains(ip)
-            }
-            (Self::Name { name, only_below, port }, Host::Name(host)) => {
-                let host = host.trim_end_matches('.');
-                let below = host.strip_suffix(&**name).is_some_and(|rest| rest.ends_with('.'));
-                port.is_none_or(|port| port == to) && (below || (!only_below && host == &**name))
-            }
-            (Self::Network(..), Host::Name(_)) | (Self::Name { .. }, Host::Ip(_)) => false,
-        }
     }
 }
 

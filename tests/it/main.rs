@@ -29,6 +29,7 @@ mod interim;
 mod invalidation;
 mod limits;
 mod methods;
+mod pac;
 mod parents;
 mod pool;
 mod process;

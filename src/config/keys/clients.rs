@@ -2,7 +2,7 @@
 
 use super::{Key, Setting, When, shown};
 use crate::config::kinds::figures::{Count, Switch, Time};
-use crate::config::kinds::names::{Address, HostSuffix, Net, PlainPorts, PortSet, Protocol, Token};
+use crate::config::kinds::names::{Address, HostSuffix, Net, NoProxy, PlainPorts, PortSet, Protocol, Token};
 use crate::config::kinds::{Auto, Extending, Kind, Many, OneOf};
 use crate::proxy::ForwardedFor;
 
@@ -70,4 +70,11 @@ pub(super) const PROXY: &[Setting] = settings! {
 
     /// How long a client may send nothing of a body, or take nothing of a response.
     proxy.between_bytes_timeout: Time<1> = r#""60s""#, Live => proxy.between_bytes_timeout;
+};
+
+/// `[pac]`.
+pub(super) const PAC: &[Setting] = settings! {
+    /// Hosts that clients are to reach directly, besides those on their own machine and in private
+    /// networks, in the grammar of NO_PROXY.
+    pac.direct: Many<NoProxy> = "[]", Live => pages.direct;
 };

@@ -13,7 +13,7 @@ use super::{Expected, Extending, Given, Kind, Many, Wrongs, wrong};
 use crate::access::{Allowed, Ports};
 use crate::config::shown::Unit;
 use crate::config::units;
-use crate::upstream::Parent;
+use crate::upstream::{Direct, Parent};
 
 /// Kinds with what is expected of them.
 macro_rules! kinds {
@@ -213,6 +213,12 @@ pub(in crate::config) fn no_proxy(text: &str) -> Option<String> {
     let host = host.map_or(name, |(host, _)| host);
     let known = text == "*" || net(text).is_some() || is_host_or_suffix(host);
     known.then(|| text.to_ascii_lowercase())
+}
+
+impl Kind<Direct> for NoProxy {
+    fn read(given: Given) -> Result<Direct, Wrongs> {
+        parsed::<Self, _>(given, |text| no_proxy(text).and_then(|member| Direct::parse(&member)))
+    }
 }
 
 impl Kind<String> for NoProxy {
