@@ -1,5 +1,8 @@
 //! Settings become parts, parts become listeners; signals, reload, and the order of the drain.
 
+mod command;
+mod gauges;
+
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -26,6 +29,8 @@ use crate::store::Store;
 use crate::telemetry::{AccessLog, Gauges, Metrics, Recent, Telemetry};
 use crate::upstream::Upstream;
 
+pub use command::run_command;
+
 /// How long what was cut off may take to end, and the log to be written: neither waits for anybody else.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -33,21 +38,25 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     let handed = server::handed_over()?;
-    // One worker needs nobody to take work from, and saves what that costs.
-    let mut builder = match settings.server.workers {
-        0 | 1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    let runtime = builder
-        .worker_threads(settings.server.workers.max(1))
-        .thread_name("larder")
-        .enable_all()
-        .build()
-        .context("the runtime can't start")?;
+    let runtime = runtime(settings.server.workers)?;
     let result = runtime.block_on(run(settings, overrides, handed));
     // What still runs has had its time.
     runtime.shutdown_background();
     result
+}
+
+fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
+    // One worker needs nobody to take work from, and saves what that costs.
+    let mut builder = match workers {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(workers.max(1))
+        .thread_name("larder")
+        .enable_all()
+        .build()
+        .context("the runtime can't start")
 }
 
 /// `larder explain` where no proxy runs: the same parts, and nothing that listens.
@@ -267,8 +276,6 @@ fn blocking<T: Send + 'static>(
     })
 }
 
-mod gauges;
-
 /// What one exchange sees of the settings.
 fn snapshot(settings: &Settings, own: &[SocketAddr], pseudonym: &str) -> anyhow::Result<proxy::Settings> {
     Ok(proxy::Settings {
@@ -292,11 +299,22 @@ fn random_pseudonym() -> String {
     format!("larder-{:012x}", rand::random::<u64>() >> 16)
 }
 
-async fn run(
+/// A proxy whose listeners accept.
+struct Started {
+    app: Arc<App>,
+    /// Where it listens, and its admin listener.
+    proxies: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    /// What could not be had and was not asked for by name.
+    warnings: Vec<String>,
+}
+
+/// Sockets that were `handed` over stand for `server.listen`.
+async fn start(
     mut settings: Settings,
     mut overrides: Overrides,
     handed: Vec<std::net::TcpListener>,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<Started> {
     let bound = if handed.is_empty() {
         server::bind(&settings.server)?
     } else {
@@ -311,18 +329,15 @@ async fn run(
         Some(address) => Some(
             tokio::net::TcpListener::bind(address)
                 .await
-                .with_context(|| format!("can't listen on {address} (admin.listen)"))?,
+                .map_err(|error| server::cannot_listen(address, "--admin-listen", &error))?,
         ),
         None => None,
     };
-    let mut own: Vec<SocketAddr> = bound.listeners.iter().map(|(_, address)| *address).collect();
+    let proxies: Vec<SocketAddr> = bound.listeners.iter().map(|(_, address)| *address).collect();
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
-    own.extend(admin_address);
+    let own = proxies.iter().copied().chain(admin_address).collect();
     let app = App::build(settings, overrides, own)?;
     count_panics(&app.telemetry);
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
 
     let listening = Listening::new(
         Arc::clone(&app.proxy),
@@ -330,23 +345,30 @@ async fn run(
         Arc::clone(&app.counts),
         app.shutdown.clone(),
     );
-    let addresses: Vec<SocketAddr> = bound.listeners.iter().map(|(_, address)| *address).collect();
     for (listener, address) in bound.listeners {
         tokio::spawn(Arc::clone(&listening).accept(listener, address));
     }
     if let Some(listener) = admin {
         let (options, telemetry) = (Arc::clone(&app.admin), Arc::clone(&app.telemetry));
-        tokio::spawn(Admin::serve(
-            listener,
-            options,
-            telemetry,
-            app.control(&addresses),
-            app.shutdown.clone(),
-        ));
+        let control = app.control(&proxies);
+        tokio::spawn(Admin::serve(listener, options, telemetry, control, app.shutdown.clone()));
     }
     app.ready.store(true, Ordering::Relaxed);
-    banner(&app, &addresses, admin_address, &bound.warnings);
+    Ok(Started { app, proxies, admin: admin_address, warnings: bound.warnings })
+}
+
+async fn run(
+    settings: Settings,
+    overrides: Overrides,
+    handed: Vec<std::net::TcpListener>,
+) -> anyhow::Result<ExitCode> {
+    let started = start(settings, overrides, handed).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    banner(&started);
     notify(NotifyState::Ready);
+    let app = started.app;
 
     loop {
         tokio::select! {
@@ -374,6 +396,12 @@ async fn run(
         _ = terminate.recv() => ExitCode::FAILURE,
         _ = interrupt.recv() => ExitCode::FAILURE,
     };
+    last_words(&app).await;
+    Ok(code)
+}
+
+/// Cuts off what still runs, and ends the log.
+async fn last_words(app: &App) {
     app.shutdown.abort();
     // What was cut off leaves its records, then the last lines of the log go out; a task that does not end and a
     // reader that has left are not waited for.
@@ -382,7 +410,6 @@ async fn run(
     let flush = tokio::task::spawn_blocking(move || log.log.flush());
     let flushed = tokio::time::timeout(LAST_WORDS, flush).await.is_ok();
     tracing::debug!(ended, flushed, "last words");
-    Ok(code)
 }
 
 fn say_reload(result: Result<Reloaded, ControlError>) {
@@ -420,7 +447,7 @@ fn notify(state: NotifyState) {
 }
 
 /// Where it listens, who may connect, how large the cache is, and a line to try.
-fn banner(app: &App, proxies: &[SocketAddr], admin: Option<SocketAddr>, warnings: &[String]) {
+fn banner(Started { app, proxies, admin, warnings }: &Started) {
     let settings = app.settings.lock();
     for warning in warnings {
         say(&format!("warning: {warning}"));
@@ -455,7 +482,7 @@ fn banner(app: &App, proxies: &[SocketAddr], admin: Option<SocketAddr>, warnings
 }
 
 /// Where this machine reaches a listener.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong configuration. `serve` is not run here but by `main`.
 
 mod client;
+mod environment;
 mod live;
 mod render;
 
@@ -13,23 +14,76 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 
 use crate::access::Ports;
+use crate::app;
 use crate::config::{AdminListen, Errors, Overrides, Settings, units};
+
+pub use environment::Shell;
+
+// What stands at the end of each command's help.
+const LARDER: &str = "\
+Examples:
+  larder                              serve on 127.0.0.1:3128
+  larder run -- npm ci                run one command with a proxy of its own
+  larder explain http://HOST/PATH     say why a response is cached or not
+
+A flag comes before its variable, that before the file, that before the default.";
+const SERVE: &str = "\
+Examples:
+  larder --listen 127.0.0.1:8080 --memory 2GiB
+  larder --config larder.toml
+  larder --listen 127.0.0.1:3128 --listen 172.17.0.1:3128     for containers too";
+const CHECK: &str = "\
+Examples:
+  larder check larder.toml
+  larder check larder.toml && larder reload";
+const EXPLAIN: &str = "\
+Examples:
+  larder explain http://HOST/PATH
+  larder explain http://HOST/PATH -H 'Accept-Language: de' --json";
+const PURGE: &str = "\
+Examples:
+  larder purge http://HOST/PATH
+  larder purge --glob 'http://*/*.js' --dry-run";
+const STATS: &str = "\
+Examples:
+  larder stats
+  larder stats --admin-listen 127.0.0.1:9129 --json";
+const RELOAD: &str = "\
+Example:
+  larder reload";
+const ENV: &str = "\
+Examples:
+  eval \"$(larder env)\"
+  larder env --shell fish | source
+  larder env --shell pwsh | Out-String | Invoke-Expression";
+const RUN: &str = "\
+Examples:
+  larder run -- curl -i http://HOST/PATH
+  larder run --config ci.toml -- make test
+
+The proxy takes a free port of this machine, has no admin listener and writes no access log.";
+const COMPLETIONS: &str = "\
+Examples:
+  larder completions bash > ~/.local/share/bash-completion/completions/larder
+  larder completions fish > ~/.config/fish/completions/larder.fish";
+const MAN: &str = "\
+Examples:
+  larder man | man -l -
+  larder man > /usr/local/share/man/man1/larder.1";
 
 /// The exit code for wrong usage, as clap has it, and for a wrong configuration.
 const CONFIGURATION: u8 = 2;
 
-/// A caching forward proxy that says why.
-///
-/// Without a command it serves. Flags come before their environment variables, these before the file, that
-/// before the defaults.
+/// A caching forward proxy that says why. Without a command it serves.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "larder", version, max_term_width = 100)]
+#[command(name = "larder", version, max_term_width = 100, after_help = LARDER)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -43,25 +97,25 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct Flags {
-    /// TOML file to read; without it the built-in defaults hold
-    #[arg(long, global = true, env = "LARDER_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// TOML file; without it the defaults hold
+    #[arg(long, global = true, env = "LARDER_CONFIG", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Address to listen on, may be repeated; port 0 takes a free one [default: port 3128 on loopback]
-    #[arg(long, global = true, env = "LARDER_LISTEN", value_name = "ADDR", value_delimiter = ',', value_parser = |text: &str| expected(units::address(text)))]
+    /// Address of the proxy, repeatable; port 0 takes a free one [default: port 3128 on loopback]
+    #[arg(long, global = true, env = "LARDER_LISTEN", hide_env_values = true, value_name = "ADDR", value_delimiter = ',', value_parser = |text: &str| expected(units::address(text)))]
     pub listen: Vec<SocketAddr>,
     /// Address of the admin listener, or "off" [default: 127.0.0.1:9128]
-    #[arg(long, global = true, env = "LARDER_ADMIN_LISTEN", value_name = "ADDR", value_parser = admin_listen)]
+    #[arg(long, global = true, env = "LARDER_ADMIN_LISTEN", hide_env_values = true, value_name = "ADDR", value_parser = admin_listen)]
     pub admin_listen: Option<AdminListen>,
-    /// Memory for stored responses, such as 512MiB or 25% [default: 25%]
-    #[arg(long, global = true, env = "LARDER_MEMORY", value_name = "SIZE", value_parser = |text: &str| expected(units::memory(text)))]
+    /// Memory to store in, such as 1GiB or 25% [default: 25%]
+    #[arg(long, global = true, env = "LARDER_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = |text: &str| expected(units::memory(text)))]
     pub memory: Option<u64>,
     /// Ports that CONNECT may reach, such as 443,8000-8999, or "any" [default: 443]
-    #[arg(long, global = true, env = "LARDER_CONNECT_PORTS", value_name = "LIST", value_parser = |text: &str| expected(units::ports(text)))]
+    #[arg(long, global = true, env = "LARDER_CONNECT_PORTS", hide_env_values = true, value_name = "LIST", value_parser = |text: &str| expected(units::ports(text)))]
     pub connect_ports: Option<Ports>,
-    /// Allow destinations on loopback and private networks
+    /// Allow loopback and private destinations
     #[arg(
-        long, global = true, env = "LARDER_ALLOW_PRIVATE", value_name = "BOOL", value_parser = BoolishValueParser::new(),
-        num_args = 0..=1, require_equals = true, default_missing_value = "true"
+        long, global = true, env = "LARDER_ALLOW_PRIVATE", hide_env_values = true, value_name = "BOOL", value_parser = BoolishValueParser::new(),
+        hide_possible_values = true, num_args = 0..=1, require_equals = true, default_missing_value = "true"
     )]
     pub allow_private: Option<bool>,
 }
@@ -70,14 +124,17 @@ pub struct Flags {
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve (what larder alone does)
+    #[command(after_help = SERVE)]
     Serve,
     /// Check a configuration file; print every error in it
+    #[command(after_help = CHECK)]
     Check {
         /// File to check instead of that of --config
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
     /// Say what the cache does with a request, and why
+    #[command(after_help = EXPLAIN)]
     Explain {
         /// URL to explain
         #[arg(value_name = "URL")]
@@ -90,6 +147,7 @@ pub enum Command {
         json: bool,
     },
     /// Remove stored responses: of a URL with all variants, of a host, by a pattern or by a tag
+    #[command(after_help = PURGE)]
     Purge {
         /// Which ones
         #[command(flatten)]
@@ -132,12 +190,14 @@ pub enum Command {
         count: Option<u64>,
     },
     /// Show what the running proxy counts
+    #[command(after_help = STATS)]
     Stats {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Make the running proxy read its configuration again
+    #[command(after_help = RELOAD)]
     Reload {
         /// Print JSON
         #[arg(long)]
@@ -145,12 +205,30 @@ pub enum Command {
     },
     /// Ask whether the running proxy takes requests; the exit code is 0 or 1
     Healthcheck,
+    /// Print the variables by which programs find the proxy
+    #[command(after_help = ENV)]
+    Env {
+        /// Shell to print them for: bash (or any of POSIX), fish or pwsh
+        #[arg(long, value_name = "SHELL", default_value = "bash", hide_possible_values = true)]
+        shell: Shell,
+    },
+    /// Run a command with a proxy of its own, and tell at the end what was saved
+    #[command(after_help = RUN)]
+    Run {
+        /// Command to run, with its arguments; the exit code is its own
+        #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+        command: Vec<OsString>,
+    },
     /// Print completions for a shell
+    #[command(after_help = COMPLETIONS)]
     Completions {
         /// Shell to complete for
         #[arg(value_name = "SHELL")]
         shell: clap_complete::Shell,
     },
+    /// Print the manual page
+    #[command(after_help = MAN)]
+    Man,
 }
 
 /// An order of stored responses.
@@ -176,7 +254,10 @@ impl Command {
             Self::Serve
             | Self::Check { .. }
             | Self::Healthcheck
+            | Self::Env { .. }
+            | Self::Run { .. }
             | Self::Completions { .. }
+            | Self::Man
             | Self::Top { .. } => false,
         }
     }
@@ -277,7 +358,7 @@ fn field(text: &str) -> Result<(String, String), &'static str> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Runs any command but `serve`.
+/// Runs any command but those that serve.
 ///
 /// `alone` is how a request is explained when no proxy runs: it makes the request itself, by the settings.
 pub async fn run_client<F>(command: &Command, overrides: &Overrides, alone: F) -> anyhow::Result<ExitCode>
@@ -285,7 +366,13 @@ where
     F: AsyncFnOnce(Settings, &str, &[(String, String)]) -> anyhow::Result<Value>,
 {
     match command {
-        Command::Serve => anyhow::bail!("serve is not a client's command"),
+        Command::Serve | Command::Run { .. } => anyhow::bail!("this command serves, and asks nobody"),
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command().flatten_help(true)).render(&mut text)?;
+            print(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Check { file } => Ok(check(overrides, file.as_ref())),
         Command::Healthcheck => client::healthcheck(listening(overrides)?).await,
         Command::Completions { shell } => {
@@ -294,6 +381,10 @@ where
             print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Env { shell } => match Settings::load(overrides) {
+            Ok(settings) => env(*shell, &settings),
+            Err(errors) => Ok(report(&errors)),
+        },
         Command::Explain { .. }
         | Command::Purge { .. }
         | Command::Ls { .. }
@@ -330,6 +421,17 @@ fn listening(overrides: &Overrides) -> anyhow::Result<Option<SocketAddr>> {
             }
         },
     }
+}
+
+/// `larder env`.
+fn env(shell: Shell, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let address = settings.server.listen.first().context("the proxy listens nowhere (server.listen)")?;
+    anyhow::ensure!(
+        address.port() != 0,
+        "the proxy listens at a free port: give the address that it printed with --listen"
+    );
+    print(environment::lines(shell, app::reachable(*address), &settings.pages).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `larder check`.

@@ -34,6 +34,10 @@ fn main() -> ExitCode {
             Ok(settings) => app::serve(settings, overrides),
             Err(errors) => return cli::report(&errors),
         },
+        Some(Command::Run { command }) => match config::Settings::load(&overrides) {
+            Ok(settings) => app::run_command(settings, command),
+            Err(errors) => return cli::report(&errors),
+        },
         Some(command) => client(command, &overrides),
     };
     result.unwrap_or_else(|error| {

@@ -86,7 +86,13 @@ impl Route {
     pub(super) const fn changes(self) -> bool {
         match self {
             Self::Purge | Self::Reload => true,
-            Self::Page | Self::Style | Self::Script | Self::Setup | Self::Metrics | Self::Health | Self::Ready => false,
+            Self::Page
+            | Self::Style
+            | Self::Script
+            | Self::Setup
+            | Self::Metrics
+            | Self::Health
+            | Self::Ready => false,
             Self::OpenApi | Self::Stats | Self::Exchanges | Self::Stored | Self::Sites => false,
             Self::Config | Self::Explain => false,
         }

@@ -83,10 +83,11 @@ impl Question {
             Command::Serve
             | Command::Check { .. }
             | Command::Healthcheck
+            | Command::Env { .. }
+            | Command::Run { .. }
             | Command::Completions { .. }
-            | Command::Top { .. } => {
-                return None;
-            }
+            | Command::Man
+            | Command::Top { .. } => return None,
         })
     }
 }
@@ -204,8 +205,9 @@ async fn send(
     let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            let error = anyhow::Error::new(error).context(format!("no proxy's admin listener at {address}"));
-            return Err(Failure::Nobody(error));
+            return Err(Failure::Nobody(anyhow!(
+                "no proxy's admin listener at {address}: {error} (is larder running? --admin-listen tells where it is)"
+            )));
         }
         Err(_) => return Err(Failure::Nobody(anyhow!("no proxy's admin listener answers at {address}"))),
     };

@@ -20,7 +20,10 @@ pub(super) fn answer(command: &Command, answer: &Value) -> String {
         | Command::Serve
         | Command::Check { .. }
         | Command::Healthcheck
-        | Command::Completions { .. } => {
+        | Command::Env { .. }
+        | Command::Run { .. }
+        | Command::Completions { .. }
+        | Command::Man => {
             let mut text = String::new();
             tree(&mut text, answer, 0);
             text

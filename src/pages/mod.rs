@@ -3,6 +3,7 @@
 //! Everything that comes from outside is escaped, nothing is fetched, and no page is kept by anyone. A Host goes into
 //! a page only if it is an authority of ours.
 mod accept;
+mod environment;
 mod pac;
 mod programs;
 mod setup;
@@ -19,6 +20,7 @@ use http::{Response, StatusCode};
 use std::borrow::Cow;
 use std::fmt::Write;
 
+pub use crate::pages::environment::variables;
 pub use crate::pages::pac::{Options, is_pac, pac};
 pub use crate::pages::setup::{Here, landing};
 

@@ -31,9 +31,7 @@ pub struct Bound {
 
 /// Binds every address of `options.listen`, and listens only when all are bound. An error names the address.
 pub fn bind(options: &Options) -> io::Result<Bound> {
-    let named = |address: SocketAddr, error: &io::Error| {
-        io::Error::new(error.kind(), format!("can't listen on {address}: {error}"))
-    };
+    let named = |address, error: &io::Error| cannot_listen(address, "--listen", error);
     let (mut sockets, mut warnings) = (Vec::new(), Vec::new());
     for &address in &options.listen {
         match socket(address) {
@@ -76,6 +74,27 @@ pub fn adopt(sockets: Vec<std::net::TcpListener>) -> io::Result<Bound> {
     };
     let listeners = sockets.into_iter().map(adopt).collect::<io::Result<_>>()?;
     Ok(Bound { listeners, warnings: Vec::new() })
+}
+
+/// An error that tells what to do about it; `flag` is the one for the address.
+pub fn cannot_listen(address: SocketAddr, flag: &str, error: &io::Error) -> io::Error {
+    let todo = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "another program has this port (perhaps another larder): end it, or choose a port with {flag} ADDR"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "ports below 1024 take a privilege (CAP_NET_BIND_SERVICE): choose another with {flag} ADDR"
+            )
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address: choose one that it has with {flag} ADDR")
+        }
+        _ => format!("choose another address with {flag} ADDR"),
+    };
+    io::Error::new(error.kind(), format!("can't listen on {address}: {error}\n{todo}"))
 }
 
 /// Whether this machine has no such address, or no such family at all. A port that is taken is another matter: its

@@ -5,7 +5,7 @@ mod listener;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use listener::{Bound, Counts, Listening, adopt, bind, handed_over};
+pub use listener::{Bound, Counts, Listening, adopt, bind, cannot_listen, handed_over};
 
 /// `server`'s settings.
 #[derive(Clone, Debug, PartialEq)]

@@ -22,10 +22,23 @@ fn help(arguments: &[&str]) -> String {
 fn its_flags_variables_and_commands_are_those_of_the_help() {
     let text = readme();
     let commands = text.split("## Commands").nth(1).unwrap().split("## Watching").next().unwrap();
-    let all: String =
-        ["serve", "check", "explain", "purge", "ls", "top", "stats", "reload", "healthcheck", "completions"]
-            .map(|c| help(&[c]))
-            .concat();
+    let all: String = [
+        "serve",
+        "check",
+        "explain",
+        "purge",
+        "ls",
+        "top",
+        "stats",
+        "reload",
+        "healthcheck",
+        "env",
+        "run",
+        "completions",
+        "man",
+    ]
+    .map(|c| help(&[c]))
+    .concat();
     let help = help(&[]) + &all;
     let known = words(&help, "--", "-");
     // A table has a line of hyphens alone.

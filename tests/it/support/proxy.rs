@@ -355,7 +355,8 @@ impl Drop for Proxy {
 }
 
 /// The configuration of a test: the open profile, where wanted, with `over` laid on top.
-fn render(open: bool, over: &str) -> String {
+/// A configuration as a proxy is given it; `open`: over the open profile.
+pub(crate) fn render(open: bool, over: &str) -> String {
     if !open {
         return over.to_owned();
     }

@@ -1,0 +1,156 @@
+//! `larder run`: a command with a proxy of its own, which lives as long as the command.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitCode, ExitStatus};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal as Passed};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{App, LAST_WORDS, last_words, raise_file_limit, runtime, say, start};
+use crate::config::{Overrides, Settings};
+use crate::pages;
+use crate::telemetry::Format;
+
+/// As shells have it: the command is there but can't be run, and there is no such command.
+const NOT_RUNNABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+/// As shells have it: a signal's number comes on top of this.
+const KILLED: i32 = 128;
+
+/// Runs a command whose environment names a proxy on a free port of this machine, and tells at the end what it saved.
+/// The exit code is the command's. Without an access log, since standard output is the command's; without an admin
+/// listener.
+pub fn run_command(mut settings: Settings, command: &[OsString]) -> anyhow::Result<ExitCode> {
+    settings.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+    settings.admin.listen = None;
+    settings.telemetry.access = Format::Off;
+    // The command would be run with what is raised here.
+    let runtime = runtime(settings.server.workers)?;
+    let result = runtime.block_on(run(settings, command));
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(settings: Settings, command: &[OsString]) -> anyhow::Result<ExitCode> {
+    let (program, arguments) = command.split_first().context("there is no command to run")?;
+    let pages = settings.pages.clone();
+    // Before the command starts, so that it gets every one.
+    let mut signals = Signals::new()?;
+    let started = start(settings, Overrides::default(), Vec::new()).await?;
+    for warning in &started.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    let at = *started.proxies.first().context("the proxy listens nowhere")?;
+    let mut command = Command::new(program);
+    let spawned = command.args(arguments).envs(pages::variables(at, &pages)).spawn();
+    let code = match spawned {
+        Ok(child) => {
+            // The command has the limit that it was given; the proxy takes what it may have.
+            raise_file_limit();
+            code(wait(child, &mut signals).await?)
+        }
+        Err(error) => {
+            say(&format!("can't run {}: {error}", program.display()));
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            return Ok(ExitCode::from(if missing { NOT_FOUND } else { NOT_RUNNABLE }));
+        }
+    };
+    let app = started.app;
+    app.shutdown.drain();
+    // What still runs belongs to nobody: the command has ended. Its last records are worth a moment.
+    let ended = tokio::time::timeout(LAST_WORDS, app.shutdown.finished()).await.is_ok();
+    tracing::debug!(ended, "the command has ended");
+    last_words(&app).await;
+    say(&saved(&app));
+    Ok(code)
+}
+
+async fn wait(mut child: Child, signals: &mut Signals) -> anyhow::Result<ExitStatus> {
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.context("the command's end can't be awaited"),
+            signal = signals.next() => {
+                let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+                // One that has just ended can't be told any more.
+                if let Some(Err(error)) = pid.map(|pid| rustix::process::kill_process(pid, signal)) {
+                    tracing::debug!(%error, ?signal, "the command did not get a signal");
+                }
+            }
+        }
+    }
+}
+
+/// The signals that go on to the command.
+struct Signals {
+    terminate: Signal,
+    hangup: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    user1: Signal,
+    user2: Signal,
+    /// Those of the keyboard go to all processes of a terminal: the command has them already.
+    on_terminal: bool,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
+            on_terminal: std::io::stdin().is_terminal(),
+        })
+    }
+
+    /// The next one that is to be passed on.
+    async fn next(&mut self) -> Passed {
+        loop {
+            let (signal, keyboard) = tokio::select! {
+                _ = self.terminate.recv() => (Passed::TERM, false),
+                _ = self.hangup.recv() => (Passed::HUP, false),
+                _ = self.interrupt.recv() => (Passed::INT, true),
+                _ = self.quit.recv() => (Passed::QUIT, true),
+                _ = self.user1.recv() => (Passed::USR1, false),
+                _ = self.user2.recv() => (Passed::USR2, false),
+            };
+            if !(keyboard && self.on_terminal) {
+                return signal;
+            }
+        }
+    }
+}
+
+fn code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| KILLED + signal));
+    code.and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// What the cache answered instead of origins, in a line.
+fn saved(app: &App) -> String {
+    let stats = app.telemetry.stats(&app.gauges());
+    let sum = |figure: &str, results: &[&str]| -> u64 {
+        let of = |result: &&str| stats["requests"][figure][*result].as_u64().unwrap_or_default();
+        results.iter().map(of).sum()
+    };
+    // A revalidated response was asked for, but its body did not travel; a collapsed one travelled once for several.
+    let from_cache = ["hit", "stale", "collapsed", "revalidated"];
+    let bytes = bytesize::ByteSize(sum("bytes_out", &from_cache)).display().iec();
+    let total = stats["requests"]["total"].as_u64().unwrap_or_default();
+    let mut line =
+        format!("saved {bytes}: {} of {total} requests from the cache", sum("by_result", &from_cache));
+    let tunnels = sum("by_result", &["tunnel"]);
+    if tunnels > 0 {
+        // Writing to a String does not fail.
+        let _ = write!(line, "; {tunnels} tunnelled (https), of which nothing is cached");
+    }
+    line
+}

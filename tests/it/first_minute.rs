@@ -1,0 +1,129 @@
+//! What a new user meets first: help, and each mistake with what to do about it.
+
+use crate::support::Proxy;
+use crate::support::proxy::{command, command_of};
+use std::process::Output;
+
+/// All commands; the first is none.
+const COMMANDS: [&str; 11] =
+    ["", "serve", "check", "explain", "purge", "stats", "reload", "env", "run", "completions", "man"];
+
+#[track_caller]
+fn check(output: &Output, code: i32, parts: &[&str]) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    for part in parts {
+        assert!(told.contains(part), "{part:?} is missing in {told}");
+    }
+    assert!(told.lines().count() <= 8, "{told}");
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command().args(arguments).output().unwrap()
+}
+
+#[test]
+fn the_help_of_every_command_fits_a_screen_and_has_examples() {
+    for name in COMMANDS {
+        let arguments: Vec<&str> = [name, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let output = run(&arguments);
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && help.contains("\nExample"), "{name}: {help}");
+        assert!(help.lines().count() <= 40, "{name}: {} lines: {help}", help.lines().count());
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{name}: {help}");
+        assert!(help.lines().all(|line| !line.ends_with(' ')), "{name}: {help}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_page_know_every_command() {
+    let page = String::from_utf8(run(&["man"]).stdout).unwrap();
+    assert!(page.contains(".TH larder 1"), "{page}");
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let text = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
+        for name in COMMANDS.iter().filter(|name| !name.is_empty()) {
+            assert!(text.contains(name), "{name} in {shell}'s");
+            assert!(page.contains(name), "{name} in the page");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_flag_or_command_is_told_with_what_there_is() {
+    check(&run(&["--lisen", "127.0.0.1:1"]), 2, &["unexpected argument '--lisen'", "'--listen'", "--help"]);
+    check(&run(&["sever"]), 2, &["unrecognized subcommand 'sever'", "'serve'", "--help"]);
+    check(&run(&["--listen", "3128"]), 2, &["--listen <ADDR>", "expected an IP address and a port"]);
+    check(&run(&["run"]), 2, &["required", "COMMAND", "--help"]);
+}
+
+#[test]
+fn a_port_in_use_is_told_with_the_flag_that_chooses_another() {
+    let proxy = Proxy::open();
+    let (address, admin) = (proxy.address.to_string(), proxy.admin.to_string());
+    let listen = run(&["--listen", &address, "--admin-listen", "off"]);
+    check(
+        &listen,
+        1,
+        &[&format!("can't listen on {address}: "), "end it, or choose a port with --listen ADDR"],
+    );
+    let listen = run(&["--listen", "127.0.0.1:0", "--admin-listen", &admin]);
+    check(&listen, 1, &[&format!("can't listen on {admin}: "), "choose a port with --admin-listen ADDR"]);
+}
+
+#[test]
+fn an_address_of_another_machine_is_told() {
+    // RFC 5737: nobody's.
+    let listen = run(&["--listen", "192.0.2.1:3128", "--admin-listen", "off"]);
+    check(&listen, 1, &["can't listen on 192.0.2.1:3128", "this machine has no such address"]);
+}
+
+#[test]
+fn a_broken_file_is_told_at_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("larder.toml");
+    let path = file.to_str().unwrap();
+    check(&run(&["--config", path]), 2, &[path, "No such file", "expected a TOML file"]);
+    std::fs::write(&file, "[cache]\nmemory = \"lots\"\nmemroy = 1\n").unwrap();
+    check(
+        &run(&["--config", path]),
+        2,
+        &["larder.toml:2:10: cache.memory", "such as \"512MiB\"", "cache.memory"],
+    );
+    std::fs::write(&file, "[cache\n").unwrap();
+    check(&run(&["--config", path]), 2, &["larder.toml:1:", "expected"]);
+}
+
+/// Only where the test may become another user is there something that it may not do.
+#[test]
+fn without_permission_it_tells_what_would_be_permitted() {
+    let directory = tempfile::tempdir().unwrap();
+    let binary = directory.path().join("larder");
+    std::fs::copy(command().get_program(), &binary).unwrap();
+    let other = ["--reuid", "65534", "--clear-groups", "--inh-caps", "-all", "--bounding-set", "-all"];
+    let nobody = |arguments: &[&str]| command_of("setpriv").args(other).arg(&binary).args(arguments).output();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    if !nobody(&["--version"]).is_ok_and(|output| output.status.success()) {
+        return crate::support::skip("larder without permission", "setpriv(1) can't become another user");
+    }
+    let listen = nobody(&["--listen", "127.0.0.1:80", "--admin-listen", "off"]).unwrap();
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if first.trim() == "1024" {
+        check(
+            &listen,
+            1,
+            &["can't listen on 127.0.0.1:80: Permission denied", "below 1024", "--listen ADDR"],
+        );
+    }
+    let file = directory.path().join("larder.toml");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
+    let path = file.to_str().unwrap();
+    check(&nobody(&["--config", path]).unwrap(), 2, &[path, "Permission denied"]);
+}
+
+#[test]
+fn a_command_that_asks_a_proxy_where_none_runs_says_so() {
+    let nobody = crate::support::nobody();
+    let stats = run(&["stats", "--admin-listen", &nobody.to_string()]);
+    check(&stats, 1, &["no proxy's admin listener", "is larder running?", "--admin-listen"]);
+}

@@ -1,0 +1,139 @@
+//! `larder run` and `larder env`: a command that finds the proxy in its environment.
+
+use crate::support::dns::NameServer;
+use crate::support::proxy::{Lines, Signal, command, render};
+use crate::support::{Origin, eventually, skip};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+/// A configuration by which `site.test` is on this machine.
+struct Site {
+    origin: Origin,
+    _names: NameServer,
+    directory: tempfile::TempDir,
+}
+
+impl Site {
+    fn start() -> Self {
+        let origin = Origin::start();
+        origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"the body");
+        let names = NameServer::start();
+        names.address_of("site.test", [127, 0, 0, 1]);
+        let directory = tempfile::tempdir().unwrap();
+        let config = names.config() + "pac.direct = ['intern.example']\n";
+        std::fs::write(directory.path().join("larder.toml"), render(true, &config)).unwrap();
+        Self { origin, _names: names, directory }
+    }
+
+    fn url(&self) -> String {
+        format!("http://site.test:{}/x", self.origin.address.port())
+    }
+
+    fn config(&self) -> PathBuf {
+        self.directory.path().join("larder.toml")
+    }
+
+    /// `larder run -- sh -c SCRIPT`.
+    fn script(&self, script: &str) -> Command {
+        let mut run = command();
+        run.arg("--config").arg(self.config()).args(["run", "--", "sh", "-c", script]);
+        run
+    }
+
+    fn run(&self, script: &str) -> Output {
+        self.script(script).output().unwrap()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_command_runs_through_a_proxy_of_its_own_and_is_told_what_that_saved() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        return skip("larder run with curl", "not installed");
+    }
+    let site = Site::start();
+    let output = site.run(&format!("for i in 1 2 3; do curl -sS {}; done", site.url()));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stdout), "the bodythe bodythe body", "nothing but the command's output");
+    assert_eq!(site.origin.hits("/x"), 1);
+    let told = text(&output.stderr);
+    assert_eq!(told, "larder: saved 16 B: 2 of 3 requests from the cache\n");
+}
+
+#[test]
+fn the_variables_are_there_in_both_cases_and_the_proxy_ends_with_the_command() {
+    let site = Site::start();
+    let output =
+        site.run("echo $http_proxy $HTTP_PROXY $https_proxy $HTTPS_PROXY; echo $no_proxy; echo $NO_PROXY");
+    let told = text(&output.stdout);
+    let lines: Vec<&str> = told.lines().collect();
+    let proxies: Vec<&str> = lines[0].split(' ').collect();
+    assert!(proxies.len() == 4 && proxies.iter().all(|proxy| *proxy == proxies[0]), "{told}");
+    assert!(lines[1].starts_with("localhost,") && lines[1].ends_with(",intern.example"), "{told}");
+    assert_eq!(lines[1], lines[2]);
+    let address = proxies[0].strip_prefix("http://").unwrap();
+    assert!(TcpStream::connect(address).is_err(), "it still listens");
+}
+
+#[test]
+fn the_exit_code_is_the_commands() {
+    let site = Site::start();
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("kill -KILL $$", 137)] {
+        assert_eq!(site.run(script).status.code(), Some(code), "{script}");
+    }
+    let missing = command().args(["run", "--", "/nonexistent/program"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(127));
+    assert!(text(&missing.stderr).contains("can't run /nonexistent/program: No such file"), "{missing:?}");
+    let file = command().args(["run", "--"]).arg(site.config()).output().unwrap();
+    assert_eq!(file.status.code(), Some(126), "{file:?}");
+}
+
+/// Ends a process that a test started by itself.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn signals_go_on_to_the_command_which_decides() {
+    let site = Site::start();
+    let script = "trap 'echo got TERM' TERM; trap 'echo got INT; exit 9' INT; echo ready
+        while :; do read line || :; done";
+    let mut run = site.script(script);
+    // Its own input never ends, so that `read` waits.
+    let run = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut run = Running(run.spawn().unwrap());
+    let input = run.0.stdin.take();
+    let told = Lines::read(run.0.stdout.take().unwrap());
+    let send = |run: &Running, signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&run.0), signal).unwrap();
+    };
+    told.wait("the command", |line| line == "ready");
+    send(&run, Signal::TERM);
+    told.wait("the first signal", |line| line == "got TERM");
+    assert!(run.0.try_wait().unwrap().is_none(), "the command goes on, and so does its proxy");
+    send(&run, Signal::INT);
+    told.wait("the second signal", |line| line == "got INT");
+    let status = eventually("the end", || run.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(9));
+    drop(input);
+}
+
+#[test]
+fn env_prints_what_a_shell_reads_back() {
+    let ask = "eval \"$(\"$0\" env --listen 0.0.0.0:4128)\" && echo $http_proxy $HTTPS_PROXY && [ \"$no_proxy\" = \"$NO_PROXY\" ]";
+    let output = Command::new("sh").args(["-c", ask]).arg(command().get_program()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stdout), "http://127.0.0.1:4128 http://127.0.0.1:4128\n");
+    let free = command().args(["env", "--listen", "127.0.0.1:0"]).output().unwrap();
+    assert_eq!(free.status.code(), Some(1));
+    assert!(text(&free.stderr).contains("give the address that it printed with --listen"), "{free:?}");
+}
