@@ -33,7 +33,7 @@ fn resource(origin: &Origin, path: &str, kind: &'static str, body: &'static str)
 }
 
 /// Answers a WebSocket's handshake and sends one message back. RFC 6455.
-fn websocket_echo(x: &mut Exchange) {
+pub(crate) fn websocket_echo(x: &mut Exchange) {
     let key =
         x.request.field("sec-websocket-key").unwrap_or_default() + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let accept = base64::engine::general_purpose::STANDARD.encode(sha1(key.as_bytes()));

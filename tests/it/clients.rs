@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Whether the program runs at all.
-fn installed(program: impl AsRef<std::ffi::OsStr>) -> bool {
+pub(crate) fn installed(program: impl AsRef<std::ffi::OsStr>) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success())
 }
 
@@ -17,7 +17,7 @@ fn prepared(path: &str) -> PathBuf {
 }
 
 /// A command without the machine's own proxy settings.
-fn plain(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub(crate) fn plain(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for name in [
         "http_proxy",

@@ -40,6 +40,7 @@ mod reload;
 mod rules;
 mod run;
 mod sidecar;
+mod site;
 mod sites;
 mod streaming;
 mod systemd;

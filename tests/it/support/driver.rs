@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 /// A running chromedriver; ends with the value.
 pub(crate) struct Driver {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Driver {
@@ -35,6 +35,15 @@ impl Driver {
     /// A new browser with a fresh profile and these further arguments; with a width and height, one that looks like
     /// a phone of that size.
     pub(crate) async fn browser_with(&self, more: &[&str], phone: Option<(u32, u32)>) -> Client {
+        let phone = phone.map(|(width, height)| {
+            let metrics = json!({ "width": width, "height": height, "pixelRatio": 2.0 });
+            json!({ "mobileEmulation": { "deviceMetrics": metrics } })
+        });
+        self.browser_of(more, phone.unwrap_or_else(|| json!({}))).await
+    }
+
+    /// A new browser with a fresh profile, these further arguments and options of Chromium's driver.
+    pub(crate) async fn browser_of(&self, more: &[&str], mut options: serde_json::Value) -> Client {
         let mut arguments = vec![
             "--headless=new",
             "--no-sandbox",
@@ -44,11 +53,7 @@ impl Driver {
             "--no-first-run",
         ];
         arguments.extend(more);
-        let mut options = json!({ "args": arguments });
-        if let Some((width, height)) = phone {
-            options["mobileEmulation"] =
-                json!({ "deviceMetrics": { "width": width, "height": height, "pixelRatio": 2.0 } });
-        }
+        options["args"] = json!(arguments);
         let capabilities = json!({ "goog:chromeOptions": options });
         let capabilities = capabilities.as_object().unwrap().clone();
         let driver = format!("http://127.0.0.1:{}", self.port);
