@@ -1,9 +1,10 @@
 //! Real clients, each as its users run it. What is not installed is skipped, and told: `tests/run` installs all.
 
+use crate::sources::tell;
 use crate::support::authority::Authority;
 use crate::support::proxy::root;
 use crate::support::{Origin, Proxy, skip};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Whether the program runs at all.
@@ -56,6 +57,7 @@ fn check(name: &str, ask: impl Fn(&str, &str) -> Command) {
         assert!(answer.contains(" 200") && answer.ends_with("the body"), "{name}: {answer}");
     }
     assert_eq!(origin.hits("/x"), 1, "{name}");
+    tell(name, "a local source", &[("hit".to_owned(), 1)].into());
 }
 
 #[test]
@@ -171,55 +173,4 @@ fn go_gets_a_hit() {
         command.args([proxy, url]);
         command
     });
-}
-
-/// Real input from outside: this machine's own package sources. They never decide whether a run is green, so
-/// whatever goes wrong is told as a skip.
-#[test]
-fn apt_updates_and_downloads_through_the_proxy() {
-    const PACKAGE: &str = "hello";
-    if std::env::var_os("LARDER_TEST_OUTSIDE").is_none() {
-        return skip("apt", "outside sources are asked only by tests/run");
-    }
-    if !installed("apt-get") {
-        return skip("apt", "not installed");
-    }
-    let proxy = Proxy::open();
-    let directory = tempfile::tempdir().unwrap();
-    for path in ["lists/partial", "cache/archives/partial", "one", "two"] {
-        std::fs::create_dir_all(directory.path().join(path)).unwrap();
-    }
-    let apt = |at: &Path, arguments: &[&str]| {
-        let mut command = plain("apt-get");
-        command.current_dir(at).args(["-q", "-o", &format!("Acquire::http::Proxy=http://{}", proxy.address)]);
-        for (key, value) in [("Dir::State::lists", "lists"), ("Dir::Cache", "cache")] {
-            command.arg("-o").arg(format!("{key}={}", directory.path().join(value).display()));
-        }
-        let limits = [
-            "-o",
-            "APT::Sandbox::User=root",
-            "-o",
-            "Acquire::Retries=0",
-            "-o",
-            "Acquire::http::Timeout=20",
-            "-o",
-            "Acquire::Languages=none",
-        ];
-        let output = command.args(limits).args(arguments).output().unwrap();
-        output
-            .status
-            .success()
-            .then_some(())
-            .ok_or_else(|| String::from_utf8_lossy(&output.stderr).trim().replace('\n', " "))
-    };
-    let done = apt(directory.path(), &["update"])
-        .and_then(|()| apt(&directory.path().join("one"), &["download", PACKAGE]))
-        .and_then(|()| apt(&directory.path().join("two"), &["download", PACKAGE]));
-    if let Err(why) = done {
-        return skip("apt", &format!("the machine's sources did not serve: {why}"));
-    }
-    let lines = proxy.log.wait_count("the log", 2, |l| l.contains(".deb\""));
-    if !lines[1].contains("\"hit\"") {
-        skip("apt", &format!("the source's answer was not reused: {}", lines[1]));
-    }
 }

@@ -42,6 +42,7 @@ mod run;
 mod sidecar;
 mod site;
 mod sites;
+mod sources;
 mod streaming;
 mod systemd;
 mod targets;

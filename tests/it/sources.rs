@@ -1,0 +1,365 @@
+//! What package clients and version control get out of the cache: each runs twice, through Larder, and a line tells
+//! what the second run was answered from. `tests/run` prints all lines at its end.
+//!
+//! Sources outside never decide whether a run is green: where a client fails, it is run without Larder, and only
+//! what works there and fails here is a failure.
+
+use crate::clients::{installed, plain};
+use crate::support::dns::NameServer;
+use crate::support::proxy::{command, root};
+use crate::support::{Origin, Proxy, skip};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// How exchanges ended, in the words of the log: its result, and the reason where there is one.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
+/// How often something ended so, for whatever reason.
+fn count(counts: &Counts, result: &str) -> u64 {
+    let is = |told: &&String| told.split(',').next() == Some(result);
+    counts.keys().filter(is).map(|told| counts[told]).sum()
+}
+
+/// Exchanges that are through.
+fn total(proxy: &Proxy) -> usize {
+    let stats = proxy.admin_json("GET", "/api/v1/stats");
+    usize::try_from(stats["requests"]["total"].as_u64().unwrap()).unwrap()
+}
+
+/// Tells what a client's second run got.
+pub(crate) fn tell(client: &str, source: &str, counts: &Counts) {
+    let told = counts.iter().map(|(ended, count)| {
+        let more = if ended == "tunnel" { " (https: passed on unread)" } else { "" };
+        format!("{count} {ended}{more}")
+    });
+    let line = format!("{client}, {source}: {}\n", told.collect::<Vec<_>>().join("; "));
+    eprint!("{line}");
+    if let Some(list) = std::env::var_os("LARDER_TEST_CLIENTS") {
+        let mut list = std::fs::OpenOptions::new().create(true).append(true).open(list).unwrap();
+        std::io::Write::write_all(&mut list, line.as_bytes()).unwrap();
+    }
+}
+
+fn run(mut command: Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| error.to_string())?;
+    let told = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
+    output.status.success().then_some(()).ok_or(told)
+}
+
+/// Runs a client twice, and counts what the second run asked for.
+fn twice(proxy: &Proxy, ask: impl Fn(Option<&Proxy>) -> Command) -> Result<Counts, String> {
+    run(ask(Some(proxy)))?;
+    let before = total(proxy);
+    run(ask(Some(proxy)))?;
+    let lines = proxy.log.wait_count("the log", total(proxy), |_| true);
+    let mut counts = Counts::new();
+    for line in &lines[before..] {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let reason = line["reason"].as_str().map(|reason| format!(", {reason}")).unwrap_or_default();
+        *counts.entry(line["result"].as_str().unwrap().to_owned() + &reason).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+/// The same with a source outside; `None`: it was skipped.
+fn outside(client: &str, proxy: &Proxy, ask: impl Fn(Option<&Proxy>) -> Command) -> Option<Counts> {
+    let failed = match twice(proxy, &ask) {
+        Ok(counts) => return Some(counts),
+        Err(failed) => failed,
+    };
+    if let Err(without) = run(ask(None)) {
+        skip(client, &format!("the source fails without Larder too: {without}"));
+        return None;
+    }
+    // It may have come back meanwhile.
+    match twice(proxy, &ask) {
+        Ok(counts) => Some(counts),
+        Err(again) => panic!(
+            "{client} works without Larder, and not through it: {failed}; {again}; {:#?}",
+            proxy.log.all()
+        ),
+    }
+}
+
+/// Whether what `client` needs is there, and outside sources may be asked.
+fn asks_outside(client: &str, program: &str) -> bool {
+    if std::env::var_os("LARDER_TEST_OUTSIDE").is_none() {
+        skip(client, "outside sources are asked only by tests/run");
+        return false;
+    }
+    if !installed(program) {
+        skip(client, "not installed");
+        return false;
+    }
+    true
+}
+
+/// A file of `config/examples`.
+fn example(name: &str) -> String {
+    std::fs::read_to_string(root().join("config/examples").join(name)).unwrap()
+}
+
+#[test]
+fn every_example_is_a_configuration_and_names_no_registry() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root().join("config/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        run({
+            let mut check = command();
+            check.arg("check").arg(&path);
+            check
+        })
+        .unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("https://") || text.contains("https://REGISTRY_HOST"), "{path:?}");
+        names.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["apt.toml", "downloads.toml", "git.toml", "npm.toml", "tunnelled.toml"]);
+}
+
+fn address(proxy: &Proxy) -> String {
+    format!("http://{}", proxy.address)
+}
+
+/// A site of this machine that clients have to reach through the proxy, since nobody else knows its name.
+fn local(config: &str) -> (Origin, NameServer, Proxy, String) {
+    let origin = Origin::start();
+    let names = NameServer::start();
+    names.address_of("site.test", [127, 0, 0, 1]);
+    let proxy = Proxy::with(&(names.config() + config));
+    let url = format!("http://site.test:{}", origin.address.port());
+    (origin, names, proxy, url)
+}
+
+fn serve(origin: &Origin, path: &str, body: Vec<u8>) {
+    origin.on(path, move |x| x.reply("200 OK", &["Cache-Control: max-age=60"], &body));
+}
+
+/// Serves every file below a directory, at its path below `root`.
+fn serve_files(origin: &Origin, root: &str, directory: &Path) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let at = format!("{root}/{}", path.file_name().unwrap().to_string_lossy());
+        if path.is_dir() {
+            serve_files(origin, &at, &path);
+        } else {
+            serve(origin, &at, std::fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn git_clones_over_http_from_the_cache() {
+    if !installed("git") {
+        return skip("git", "not installed");
+    }
+    let (origin, _names, proxy, url) = local("");
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    // Nothing of the machine's own configuration.
+    let git = |arguments: &[&str]| {
+        let mut git = plain("git");
+        git.current_dir(at)
+            .env("HOME", at)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
+        git.args(["-c", "user.name=a", "-c", "user.email=a@site.test"]).args(arguments);
+        git
+    };
+    run(git(&["init", "-q", "work"])).unwrap();
+    std::fs::write(at.join("work/file"), "content\n").unwrap();
+    run(git(&["-C", "work", "add", "file"])).unwrap();
+    run(git(&["-C", "work", "commit", "-q", "-m", "one"])).unwrap();
+    run(git(&["clone", "-q", "--bare", "work", "bare.git"])).unwrap();
+    run(git(&["-C", "bare.git", "update-server-info"])).unwrap();
+    serve_files(&origin, "/bare.git", &at.join("bare.git"));
+    let counts = twice(&proxy, |proxy| {
+        std::fs::remove_dir_all(at.join("clone")).ok();
+        let from = format!("{url}/bare.git");
+        git(&["-c", &format!("http.proxy={}", address(proxy.unwrap())), "clone", "-q", &from, "clone"])
+    });
+    let counts = counts.unwrap();
+    assert_eq!(std::fs::read_to_string(at.join("clone/file")).unwrap(), "content\n");
+    assert!(count(&counts, "hit") >= 3 && count(&counts, "tunnel") == 0, "{counts:?}");
+    // It asks for the list of branches with no-cache each time; objects never change.
+    let seen = origin.all();
+    let objects =
+        seen.iter().filter(|seen| seen.target.contains("/objects/") && !seen.target.contains("/info/"));
+    assert!(objects.clone().count() >= 3);
+    assert!(objects.clone().all(|seen| origin.hits(&seen.target) == 1), "{:#?}", proxy.log.all());
+    tell("git", "a local repository over http", &counts);
+}
+
+/// An npm that knows nothing of this machine's settings and keeps nothing.
+fn npm(at: &Path, registry: &str, proxy: Option<&Proxy>, package: &str) -> Command {
+    for path in ["cache", "prefix"] {
+        std::fs::remove_dir_all(at.join(path)).ok();
+    }
+    std::fs::create_dir_all(at.join("prefix")).unwrap();
+    let mut npm = plain("npm");
+    npm.current_dir(at.join("prefix")).args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
+    npm.args(["--fetch-retries=0", "--noproxy=", "--registry", registry, "--cache"]).arg(at.join("cache"));
+    if let Some(proxy) = proxy {
+        npm.args(["--proxy", &address(proxy), "--https-proxy", &address(proxy)]);
+    }
+    npm.arg(package);
+    npm
+}
+
+#[test]
+fn npm_installs_from_an_http_registry_out_of_the_cache() {
+    if !installed("npm") {
+        return skip("npm", "not installed");
+    }
+    let (origin, _names, proxy, url) = local("");
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    let package = at.join("package");
+    std::fs::create_dir(&package).unwrap();
+    std::fs::write(package.join("package.json"), r#"{"name":"larder-test","version":"1.0.0"}"#).unwrap();
+    let mut pack = plain("npm");
+    run({
+        pack.args(["pack", "--loglevel=error"]).current_dir(&package);
+        pack
+    })
+    .unwrap();
+    let tarball = std::fs::read(package.join("larder-test-1.0.0.tgz")).unwrap();
+    serve(&origin, "/larder-test/-/larder-test-1.0.0.tgz", tarball);
+    let document = format!(
+        r#"{{"name":"larder-test","dist-tags":{{"latest":"1.0.0"}},"versions":{{"1.0.0":{{"name":"larder-test","version":"1.0.0","dist":{{"tarball":"{url}/larder-test/-/larder-test-1.0.0.tgz"}}}}}}}}"#
+    );
+    serve(&origin, "/larder-test", document.into_bytes());
+    let counts = twice(&proxy, |proxy| npm(at, &url, proxy, "larder-test")).unwrap();
+    assert!(at.join("prefix/node_modules/larder-test/package.json").exists());
+    assert_eq!(counts, Counts::from([("hit".to_owned(), 2)]));
+    assert_eq!(origin.hits("/larder-test"), 1);
+    tell("npm", "a local registry over http", &counts);
+}
+
+/// The registry that npm is set to, asked for by http: the example for it, with its host filled in.
+#[test]
+fn npm_installs_from_its_own_registry_under_a_rule_that_fetches_over_https() {
+    const CLIENT: &str = "npm from its own registry";
+    if !asks_outside(CLIENT, "npm") {
+        return;
+    }
+    let registry = plain("npm").args(["config", "get", "registry"]).output().unwrap();
+    let registry = String::from_utf8(registry.stdout).unwrap();
+    let Some((host, path)) =
+        registry.trim().strip_prefix("https://").map(|r| r.split_once('/').unwrap_or((r, "")))
+    else {
+        return skip(CLIENT, "its registry is no https URL");
+    };
+    let example =
+        std::fs::read_to_string(crate::support::proxy::root().join("config/examples/npm.toml")).unwrap();
+    let proxy = Proxy::with(&example.replace("REGISTRY_HOST", host));
+    let directory = TempDir::new().unwrap();
+    let registry =
+        |proxy: Option<&Proxy>| format!("{}://{host}/{path}", if proxy.is_some() { "http" } else { "https" });
+    let ask = |proxy: Option<&Proxy>| npm(directory.path(), &registry(proxy), proxy, "is-number@7.0.0");
+    if let Some(counts) = outside(CLIENT, &proxy, ask) {
+        assert!(count(&counts, "hit") > 0 && count(&counts, "tunnel") == 0, "{counts:?}");
+        tell("npm", "its own registry by http, fetched over https", &counts);
+    }
+}
+
+#[test]
+fn pip_downloads_through_a_tunnel() {
+    if !asks_outside("pip", "python3") {
+        return;
+    }
+    let proxy = Proxy::open();
+    let directory = TempDir::new().unwrap();
+    let counts = outside("pip", &proxy, |proxy| {
+        std::fs::remove_dir_all(directory.path().join("to")).ok();
+        let mut pip = plain("python3");
+        pip.args([
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "--no-cache-dir",
+            "--no-binary",
+            ":none:",
+            "idna==3.10",
+        ]);
+        pip.env_remove("PIP_FIND_LINKS").args(["--retries", "0", "-d"]).arg(directory.path().join("to"));
+        if let Some(proxy) = proxy {
+            pip.args(["--proxy", &address(proxy)]);
+        }
+        pip
+    });
+    if let Some(counts) = counts {
+        assert!(count(&counts, "tunnel") > 0, "{counts:?}");
+        tell("pip", "its own index", &counts);
+    }
+}
+
+#[test]
+fn cargo_fetches_through_a_tunnel() {
+    if !asks_outside("cargo", "cargo") {
+        return;
+    }
+    let proxy = Proxy::open();
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    std::fs::create_dir_all(at.join("src")).unwrap();
+    std::fs::write(at.join("src/lib.rs"), "").unwrap();
+    let manifest = "[package]\nname = \"a\"\nversion = \"0.0.0\"\nedition = \"2021\"\n[dependencies]\nitoa = \"1\"\n[workspace]\n";
+    std::fs::write(at.join("Cargo.toml"), manifest).unwrap();
+    let counts = outside("cargo", &proxy, |proxy| {
+        std::fs::remove_dir_all(at.join("home")).ok();
+        let mut cargo = plain("cargo");
+        cargo
+            .args(["fetch", "-q"])
+            .current_dir(at)
+            .env("CARGO_HOME", at.join("home"))
+            .env("CARGO_NET_RETRY", "0");
+        if let Some(proxy) = proxy {
+            cargo.env("CARGO_HTTP_PROXY", address(proxy));
+        }
+        cargo
+    });
+    if let Some(counts) = counts {
+        assert!(count(&counts, "tunnel") > 0, "{counts:?}");
+        tell("cargo", "its own index", &counts);
+    }
+}
+
+/// apt's sources on this machine; those over http are what can be cached.
+#[test]
+fn apt_updates_and_downloads_from_the_cache() {
+    if !asks_outside("apt", "apt-get") {
+        return;
+    }
+    let proxy = Proxy::with(&example("apt.toml"));
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    let counts = outside("apt", &proxy, |proxy| {
+        for path in ["lists/partial", "cache/archives/partial", "to"] {
+            std::fs::remove_dir_all(at.join(path.split('/').next().unwrap())).ok();
+            std::fs::create_dir_all(at.join(path)).unwrap();
+        }
+        let mut options = String::new();
+        for (key, value) in [("Dir::State::lists", "lists"), ("Dir::Cache", "cache")] {
+            options += &format!(" -o {key}={}", at.join(value).display());
+        }
+        if let Some(proxy) = proxy {
+            options += &format!(" -o Acquire::http::Proxy={0} -o Acquire::https::Proxy={0}", address(proxy));
+        }
+        options += " -o APT::Sandbox::User=root -o Acquire::Retries=0 -o Acquire::http::Timeout=20 -o Acquire::Languages=none";
+        let mut apt = plain("sh");
+        let script = format!("apt-get -q{options} update && cd to && apt-get -q{options} download hello");
+        apt.current_dir(at).args(["-c", &script]);
+        apt
+    });
+    if let Some(counts) = counts {
+        // Only sources over http can be cached, and this machine may have none.
+        assert!(count(&counts, "hit") > 0 || count(&counts, "tunnel") > 0, "{counts:?}");
+        tell("apt", "this machine's own sources", &counts);
+    }
+}
