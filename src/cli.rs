@@ -51,6 +51,17 @@ const PURGE: &str = "\
 Examples:
   larder purge http://HOST/PATH
   larder purge --glob 'http://*/*.js' --dry-run";
+const LS: &str = "\
+Examples:
+  larder ls example.com --sort size
+  larder ls --sites";
+const TOP: &str = "\
+Examples:
+  larder top
+  larder top --interval 5s --count 1";
+const HEALTHCHECK: &str = "\
+Example:
+  larder healthcheck --admin-listen 127.0.0.1:9128";
 const STATS: &str = "\
 Examples:
   larder stats
@@ -83,7 +94,7 @@ const CONFIGURATION: u8 = 2;
 
 /// A caching forward proxy that says why. Without a command it serves.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "larder", version, max_term_width = 100, after_help = LARDER)]
+#[command(name = "larder", version, max_term_width = 100, disable_help_subcommand = true, after_help = LARDER)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -106,7 +117,7 @@ pub struct Flags {
     /// Address of the admin listener, or "off" [default: 127.0.0.1:9128]
     #[arg(long, global = true, env = "LARDER_ADMIN_LISTEN", hide_env_values = true, value_name = "ADDR", value_parser = admin_listen)]
     pub admin_listen: Option<AdminListen>,
-    /// Memory to store in, such as 1GiB or 25% [default: 25%]
+    /// Memory to store in, such as 1GiB [default: 25%]
     #[arg(long, global = true, env = "LARDER_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = |text: &str| expected(units::memory(text)))]
     pub memory: Option<u64>,
     /// Ports that CONNECT may reach, such as 443,8000-8999, or "any" [default: 443]
@@ -146,7 +157,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove stored responses: of a URL with all variants, of a host, by a pattern or by a tag
+    /// Remove stored responses: of a URL, of a host, by a pattern or by a tag
     #[command(after_help = PURGE)]
     Purge {
         /// Which ones
@@ -160,12 +171,13 @@ pub enum Command {
         json: bool,
     },
     /// List what is stored
+    #[command(after_help = LS)]
     Ls {
         /// Part of the URL; with --sites, of the host
         #[arg(value_name = "SEARCH")]
         search: Option<String>,
-        /// Order: site by site, the largest first, or what was stored or validated last first
-        #[arg(long, value_name = "ORDER", default_value = "age")]
+        /// Order: site, size (the largest first) or age (the newest first)
+        #[arg(long, value_name = "ORDER", default_value = "age", hide_possible_values = true)]
         sort: Order,
         /// The other way round
         #[arg(long)]
@@ -181,6 +193,7 @@ pub enum Command {
         json: bool,
     },
     /// Show rates and the last exchanges, live, until Ctrl-C
+    #[command(after_help = TOP)]
     Top {
         /// Time between two looks
         #[arg(long, value_name = "TIME", default_value = "1s", value_parser = |text: &str| expected(units::duration(text)))]
@@ -204,6 +217,7 @@ pub enum Command {
         json: bool,
     },
     /// Ask whether the running proxy takes requests; the exit code is 0 or 1
+    #[command(after_help = HEALTHCHECK)]
     Healthcheck,
     /// Print the variables by which programs find the proxy
     #[command(after_help = ENV)]

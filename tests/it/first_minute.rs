@@ -5,8 +5,22 @@ use crate::support::proxy::{command, command_of};
 use std::process::Output;
 
 /// All commands; the first is none.
-const COMMANDS: [&str; 11] =
-    ["", "serve", "check", "explain", "purge", "stats", "reload", "env", "run", "completions", "man"];
+const COMMANDS: [&str; 14] = [
+    "",
+    "serve",
+    "check",
+    "explain",
+    "purge",
+    "ls",
+    "top",
+    "stats",
+    "reload",
+    "healthcheck",
+    "env",
+    "run",
+    "completions",
+    "man",
+];
 
 #[track_caller]
 fn check(output: &Output, code: i32, parts: &[&str]) {
