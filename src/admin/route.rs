@@ -212,6 +212,10 @@ impl Admin {
                 told[name] = cache::shown_url(url, false).into();
             }
         }
+        if hides && let Some(answer) = told["answer"].as_object_mut() {
+            // An origin repeats what it was asked: in Location, in links, in whatever it likes.
+            answer.remove("fields");
+        }
         Ok(told)
     }
 

@@ -157,7 +157,8 @@ impl Memory {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (CacheKey, Candidates)> + '_ {
-        self.rest.iter().chain(self.newcomers.iter().flatten()).filter_map(|(key, slot)| {
+        // What goes over to the rest meanwhile is met there; the other way round it might be met nowhere.
+        self.newcomers.iter().flatten().chain(self.rest.iter()).filter_map(|(key, slot)| {
             let candidates = slot.candidates.lock().clone()?;
             Some((CacheKey::clone(&key), candidates))
         })
@@ -165,17 +166,20 @@ impl Memory {
 
     /// Removes what is too much, now.
     pub(super) fn settle(&self) {
-        // moka does some hundreds at a time: a large body may have to push out thousands of small ones.
-        loop {
+        // moka does some hundreds at a time, or what it can in a tenth of a second: a large body may have to push out
+        // thousands of small ones.
+        let mut idle = 0;
+        while idle < 3 {
             let before = self.held().bytes;
             if let Some(newcomers) = &self.newcomers {
                 newcomers.run_pending_tasks();
             }
             self.rest.run_pending_tasks();
             let after = self.held().bytes;
-            if after <= self.capacity || after >= before {
+            if after <= self.capacity {
                 break;
             }
+            idle = if after >= before { idle + 1 } else { 0 };
         }
     }
 

@@ -96,7 +96,7 @@ impl Sites {
         for pattern in &options.sites {
             new.list(pattern, self.shards);
         }
-        new.room = options.first_sites.saturating_sub(new.met);
+        new.room = options.first_sites.saturating_sub(new.met).min(MAX_SITES.saturating_sub(new.sites.len()));
         table.store(Arc::new(new));
     }
 
@@ -111,7 +111,7 @@ impl Sites {
         };
         match host.and_then(|host| table.find(host)) {
             Some(site) => site.count(record, shard),
-            None => match host.filter(|_| table.room > 0 && answered(record)) {
+            None => match host.filter(|host| table.room > 0 && answered(record) && !is_other(host)) {
                 Some(host) => self.meet(swap, host).count(record, shard),
                 None => table.other.count(record, shard),
             },
@@ -239,6 +239,11 @@ impl Site {
             bytes_out: sum(|counts| &counts.bytes_out),
         }
     }
+}
+
+/// Whether it can't be told from the rest.
+fn is_other(host: &Host) -> bool {
+    matches!(host, Host::Name(name) if without_dot(name) == OTHER)
 }
 
 /// Whether the host has shown that it exists: what is misspelt, refused or dead takes nobody's place.

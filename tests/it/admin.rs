@@ -537,3 +537,18 @@ fn changes_from_elsewhere_than_loopback_need_the_token() {
     assert_eq!(origin.hits("/x"), 1);
     proxy.admin("GET", "/api/v1/stats", &["Host: 127.0.0.1"], "").assert_status(200);
 }
+
+#[test]
+fn an_exchange_is_explained_without_the_query_that_its_client_did_not_mean_for_all_eyes() {
+    let origin = Origin::start();
+    // An origin repeats what it was asked.
+    origin.serve("/x", "302 Found", &["Location: /y?token=SECRET", "Link: </z?token=SECRET>"], b"");
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/x?token=SECRET")).assert_status(302);
+    let seq = eventually("the exchange", || {
+        proxy.admin_json("GET", "/api/v1/exchanges")["exchanges"][0]["seq"].as_u64()
+    });
+    let told = proxy.admin("GET", &format!("/api/v1/explain?exchange={seq}"), &[], "");
+    told.assert_status(200);
+    assert!(told.text().contains("302") && !told.text().contains("SECRET"), "{told}");
+}

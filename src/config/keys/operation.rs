@@ -62,7 +62,8 @@ pub(super) const LOG: &[Setting] = settings! {
 pub(super) const METRICS: &[Setting] = settings! {
     /// Sites whose requests and bytes are counted by themselves: "name" exactly, ".name" with all below it
     /// in one. The first that fits counts; what fits none is counted as "other". A site that is counted
-    /// stays so until the next start: a reload adds to the list. At most 1000 with first_sites.
+    /// stays so until the next start: a reload adds to the list. At most 1000 with first_sites. Whoever
+    /// may scrape the metrics sees them.
     metrics.sites: Many<HostSuffix> = "[]", Live => telemetry.sites;
 
     /// How many other hosts are counted by themselves: the first that are answered by an origin or from
