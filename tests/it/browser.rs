@@ -10,15 +10,7 @@ const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>loading</title
 <h1>Page</h1><img src="/image.svg" alt="" onload="window.shown = true">"#;
 
 const SCRIPT: &str = r"
-fetch('/data.json').then(r => r.json()).then(data => { document.title = data.title })
-function echo (text) {
-  return new Promise((resolve, reject) => {
-    const socket = new WebSocket(`ws://${location.host}/ws`)
-    socket.onopen = () => socket.send(text)
-    socket.onmessage = event => { resolve(event.data); socket.close() }
-    socket.onerror = () => reject(new Error('the WebSocket failed'))
-  })
-}";
+fetch('/data.json').then(r => r.json()).then(data => { document.title = data.title })";
 
 /// Serves a resource with an `ETag`, fresh for a minute.
 fn resource(origin: &Origin, path: &str, kind: &'static str, body: &'static str) {
@@ -31,6 +23,14 @@ fn resource(origin: &Origin, path: &str, kind: &'static str, body: &'static str)
         }
     });
 }
+
+/// A promise of what [`websocket_echo`] at `/ws` sends back.
+pub(crate) const ECHO: &str = r"new Promise((resolve, reject) => {
+  const socket = new WebSocket(`ws://${location.host}/ws`)
+  socket.onopen = () => socket.send('over the proxy')
+  socket.onmessage = event => { resolve(event.data); socket.close() }
+  socket.onerror = () => reject(new Error('the WebSocket failed'))
+})";
 
 /// Answers a WebSocket's handshake and sends one message back. RFC 6455.
 pub(crate) fn websocket_echo(x: &mut Exchange) {
@@ -127,7 +127,7 @@ fn chromium_loads_reloads_and_speaks_websocket() {
         assert_eq!(again.field("if-none-match").as_deref(), Some("\"v\""));
 
         let echoed = first
-            .execute_async("echo('over the proxy').then(arguments[0], e => arguments[0](String(e)))", vec![])
+            .execute_async(&format!("{ECHO}.then(arguments[0], e => arguments[0](String(e)))"), vec![])
             .await;
         assert_eq!(echoed.unwrap(), "over the proxy");
         let tunnel =

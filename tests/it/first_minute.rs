@@ -1,26 +1,8 @@
 //! What a new user meets first: help, and each mistake with what to do about it.
 
 use crate::support::Proxy;
-use crate::support::proxy::{command, command_of};
+use crate::support::proxy::{command, command_of, commands};
 use std::process::Output;
-
-/// All commands; the first is none.
-const COMMANDS: [&str; 14] = [
-    "",
-    "serve",
-    "check",
-    "explain",
-    "purge",
-    "ls",
-    "top",
-    "stats",
-    "reload",
-    "healthcheck",
-    "env",
-    "run",
-    "completions",
-    "man",
-];
 
 #[track_caller]
 fn check(output: &Output, code: i32, parts: &[&str]) {
@@ -38,7 +20,7 @@ fn run(arguments: &[&str]) -> Output {
 
 #[test]
 fn the_help_of_every_command_fits_a_screen_and_has_examples() {
-    for name in COMMANDS {
+    for name in commands().iter().map(String::as_str).chain([""]) {
         let arguments: Vec<&str> = [name, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = run(&arguments);
         let help = String::from_utf8(output.stdout).unwrap();
@@ -55,7 +37,7 @@ fn completions_and_the_manual_page_know_every_command() {
     assert!(page.contains(".TH larder 1"), "{page}");
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let text = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
-        for name in COMMANDS.iter().filter(|name| !name.is_empty()) {
+        for name in &commands() {
             assert!(text.contains(name), "{name} in {shell}'s");
             assert!(page.contains(name), "{name} in the page");
         }

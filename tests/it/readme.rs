@@ -1,7 +1,7 @@
 //! README.md names only what there is: flags, variables, keys, commands, metrics and endpoints.
 
 use crate::support::Proxy;
-use crate::support::proxy::{command, root};
+use crate::support::proxy::{self, command, root};
 use std::collections::BTreeSet;
 
 fn readme() -> String {
@@ -22,23 +22,7 @@ fn help(arguments: &[&str]) -> String {
 fn its_flags_variables_and_commands_are_those_of_the_help() {
     let text = readme();
     let commands = text.split("## Commands").nth(1).unwrap().split("## Watching").next().unwrap();
-    let all: String = [
-        "serve",
-        "check",
-        "explain",
-        "purge",
-        "ls",
-        "top",
-        "stats",
-        "reload",
-        "healthcheck",
-        "env",
-        "run",
-        "completions",
-        "man",
-    ]
-    .map(|c| help(&[c]))
-    .concat();
+    let all: String = proxy::commands().iter().map(|name| help(&[name])).collect();
     let help = help(&[]) + &all;
     let known = words(&help, "--", "-");
     // A table has a line of hyphens alone.

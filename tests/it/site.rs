@@ -1,7 +1,7 @@
 //! A whole site in headless Chromium by the PAC file: what the origin sees at first load, reload, hard reload, and
 //! when another browser comes. Firefox loads a page.
 
-use crate::browser::websocket_echo;
+use crate::browser::{ECHO, websocket_echo};
 use crate::clients::{installed, plain};
 use crate::support::dns::NameServer;
 use crate::support::driver::Driver;
@@ -46,14 +46,6 @@ async function download () {
   const whole = await new Blob(parts).arrayBuffer()
   const digest = new Uint8Array(whole).reduce((sum, byte) => (sum * 31 + byte) >>> 0, 0)
   return { broken, first, status: rest.status, length: length(), digest }
-}
-function echo (text) {
-  return new Promise((resolve, reject) => {
-    const socket = new WebSocket(`ws://${location.host}/ws`)
-    socket.onopen = () => socket.send(text)
-    socket.onmessage = event => { resolve(event.data); socket.close() }
-    socket.onerror = () => reject(new Error('the WebSocket failed'))
-  })
 }";
 
 /// What may be stored and shared, in the order in which it is asserted about.
@@ -205,7 +197,7 @@ fn chromium_takes_a_whole_site_by_the_pac_file() {
         }
 
         assert_eq!(call(&first, "login()").await, "user=me");
-        assert_eq!(call(&first, "echo('over the proxy')").await, "over the proxy");
+        assert_eq!(call(&first, ECHO).await, "over the proxy");
         let whole = pattern(LARGE);
         let digest =
             whole.iter().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)));

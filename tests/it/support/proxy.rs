@@ -99,6 +99,16 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The commands that `larder --help` lists.
+pub(crate) fn commands() -> Vec<String> {
+    let help = String::from_utf8(command().arg("--help").output().unwrap().stdout).unwrap();
+    let listed = help.split("\nCommands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names: Vec<_> =
+        listed.lines().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
+    assert!(names.iter().any(|name| name == "serve"), "{help}");
+    names
+}
+
 /// A command that runs the binary, without the machine's own settings for it.
 pub(crate) fn command() -> Command {
     command_of(env!("CARGO_BIN_EXE_larder"))
