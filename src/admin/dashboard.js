@@ -6,7 +6,8 @@ const EVERY = 1000 // milliseconds between two looks
 const WINDOW = 10 // looks over which rates are told
 const SHOWN = 200 // exchanges in the table
 const PAGE = 50 // stored responses on a page
-const FROM_THE_STORE = ['hit', 'stale', 'revalidated', 'collapsed']
+const FROM_CACHE = ['hit', 'stale', 'revalidated', 'collapsed']
+const FROM_ORIGIN = ['miss', 'bypass']
 const RESULTS = ['hit', 'stale', 'revalidated', 'collapsed', 'miss', 'bypass', 'tunnel', 'error', 'denied', 'invalid', 'local']
 
 const $ = id => document.getElementById(id)
@@ -131,11 +132,11 @@ function figures(stats) {
   if (looks.length > WINDOW + 1) looks.shift()
   const before = looks[0]
   const seconds = (now.at - before.at) / 1000
-  const fromStore = of => sum(of.by_result, FROM_THE_STORE)
-  const cacheable = of => fromStore(of) + sum(of.by_result, ['miss'])
-  const saved = sum(requests.bytes_out, FROM_THE_STORE)
+  const fromStore = of => sum(of.by_result, FROM_CACHE)
+  const answered = of => fromStore(of) + sum(of.by_result, FROM_ORIGIN)
+  const saved = sum(requests.bytes_out, FROM_CACHE)
   const ratio = (hits, all) => all > 0 ? `${Math.round(100 * hits / all)} %` : '–'
-  $('ratio-all').textContent = cacheable(requests) ? `${ratio(fromStore(requests), cacheable(requests))} since the start` : ''
+  $('ratio-all').textContent = answered(requests) ? `${ratio(fromStore(requests), answered(requests))} since the start` : ''
   $('saved').textContent = bytes(saved)
   $('held').textContent = number(store.entries)
   $('held-of').textContent = `${bytes(store.bytes)} of ${bytes(store.capacity)}`
@@ -152,8 +153,8 @@ function figures(stats) {
   const top = Math.max(1, ...rates)
   const points = rates.map((value, i) => `${60 - rates.length + i},${19 - 18 * value / top}`)
   $('rate-line').firstElementChild.setAttribute('points', points.join(' '))
-  $('ratio').textContent = ratio(fromStore(requests) - fromStore(before.requests), cacheable(requests) - cacheable(before.requests))
-  $('saved-rate').textContent = `${bytes((saved - sum(before.requests.bytes_out, FROM_THE_STORE)) / seconds)} a second`
+  $('ratio').textContent = ratio(fromStore(requests) - fromStore(before.requests), answered(requests) - answered(before.requests))
+  $('saved-rate').textContent = `${bytes((saved - sum(before.requests.bytes_out, FROM_CACHE)) / seconds)} a second`
   const { bounds_us: bounds, counts } = requests.first_byte
   const [half, most] = [0.5, 0.99].map(share => quantile(since(counts), bounds, share))
   const upTo = micros => micros === Infinity ? '> 10 min' : `≤ ${time(micros)}`

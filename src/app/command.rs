@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{App, LAST_WORDS, last_words, raise_file_limit, runtime, say, start};
+use crate::cache::CacheResult;
 use crate::config::{Overrides, Settings};
 use crate::pages;
 use crate::telemetry::Format;
@@ -137,17 +138,17 @@ fn code(status: ExitStatus) -> ExitCode {
 /// What the cache answered instead of origins, in a line.
 fn saved(app: &App) -> String {
     let stats = app.telemetry.stats(&app.gauges());
-    let sum = |figure: &str, results: &[&str]| -> u64 {
-        let of = |result: &&str| stats["requests"][figure][*result].as_u64().unwrap_or_default();
+    let sum = |figure: &str, results: &[CacheResult]| -> u64 {
+        let of =
+            |result: &CacheResult| stats["requests"][figure][result.token()].as_u64().unwrap_or_default();
         results.iter().map(of).sum()
     };
-    // A revalidated response was asked for, but its body did not travel; a collapsed one travelled once for several.
-    let from_cache = ["hit", "stale", "collapsed", "revalidated"];
+    let from_cache = CacheResult::FROM_CACHE;
     let bytes = bytesize::ByteSize(sum("bytes_out", &from_cache)).display().iec();
     let total = stats["requests"]["total"].as_u64().unwrap_or_default();
     let mut line =
         format!("saved {bytes}: {} of {total} requests from the cache", sum("by_result", &from_cache));
-    let tunnels = sum("by_result", &["tunnel"]);
+    let tunnels = sum("by_result", &[CacheResult::Tunnel]);
     if tunnels > 0 {
         // Writing to a String does not fail.
         let _ = write!(line, "; {tunnels} tunnelled (https), of which nothing is cached");

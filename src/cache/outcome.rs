@@ -34,6 +34,14 @@ results! {
     Miss = "miss", "Answered by the origin.";
 }
 
+impl CacheResult {
+    /// Those that cost no whole answer of an origin: a revalidated one was asked for, but its body did not travel;
+    /// a collapsed one travelled once for several. A hit ratio is their share in them and [`Self::FROM_ORIGIN`].
+    pub const FROM_CACHE: [Self; 4] = [Self::Hit, Self::Stale, Self::Revalidated, Self::Collapsed];
+    /// Those that an origin answered.
+    pub const FROM_ORIGIN: [Self; 2] = [Self::Miss, Self::Bypass];
+}
+
 /// What the cache did for one request: what Cache-Status, the log, the metrics and `explain` tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {

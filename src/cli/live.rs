@@ -12,11 +12,10 @@ use super::client;
 use super::print;
 use super::render::bytes;
 use crate::admin::told::plain;
+use crate::cache::CacheResult;
 use crate::clock::Stopwatch;
 use crate::config::Settings;
 
-/// The results whose bytes did not come from an origin.
-const SAVED: [&str; 4] = ["hit", "stale", "revalidated", "collapsed"];
 /// Rows and columns of a terminal that does not tell its size.
 const SIZE: (usize, usize) = (24, 80);
 /// Rows above the exchanges.
@@ -84,11 +83,11 @@ fn frame(
     let since = |figure: &dyn Fn(&Value) -> u64| figure(stats).saturating_sub(figure(zero));
     let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
     let requests = since(&|stats| stats["requests"]["total"].as_u64().unwrap_or_default());
-    let from_store = since(&|stats| sum(&stats["requests"]["by_result"], &SAVED));
-    let misses = since(&|stats| sum(&stats["requests"]["by_result"], &["miss"]));
-    let errors = since(&|stats| sum(&stats["requests"]["by_result"], &["error"]));
-    let saved = since(&|stats| sum(&stats["requests"]["bytes_out"], &SAVED));
-    let ratio = match (from_store + misses, from_store * 100) {
+    let from_store = since(&|stats| sum(&stats["requests"]["by_result"], &CacheResult::FROM_CACHE));
+    let from_origin = since(&|stats| sum(&stats["requests"]["by_result"], &CacheResult::FROM_ORIGIN));
+    let errors = since(&|stats| sum(&stats["requests"]["by_result"], &[CacheResult::Error]));
+    let saved = since(&|stats| sum(&stats["requests"]["bytes_out"], &CacheResult::FROM_CACHE));
+    let ratio = match (from_store + from_origin, from_store * 100) {
         (0, _) => "-".to_owned(),
         (all, hits) => format!("{} %", hits / all),
     };
@@ -140,8 +139,8 @@ fn frame(
     text
 }
 
-fn sum(of: &Value, names: &[&str]) -> u64 {
-    names.iter().filter_map(|name| of[*name].as_u64()).sum()
+fn sum(of: &Value, results: &[CacheResult]) -> u64 {
+    results.iter().filter_map(|result| of[result.token()].as_u64()).sum()
 }
 
 /// The median and the 99th percentile of what came between two looks, by the upper ends of their buckets.

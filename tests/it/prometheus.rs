@@ -4,6 +4,7 @@
 use crate::admin::check_by_promtool;
 use crate::support::proxy::{Lines, command_of, root};
 use crate::support::{Client, Origin, Proxy, eventually, nobody, skip};
+use larder::cache::CacheResult;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
@@ -277,6 +278,23 @@ fn the_dashboard_and_the_rules_name_only_metrics_and_labels_that_there_are() {
         if !series.starts_with("up{") {
             check_names(series, &scraped, &recorded);
         }
+    }
+}
+
+/// The page, the rules and Grafana's dashboard divide by the same.
+#[test]
+fn a_hit_ratio_is_the_same_wherever_it_is_told() {
+    let (cache, origin) = (CacheResult::FROM_CACHE, CacheResult::FROM_ORIGIN);
+    let hits = cache.map(CacheResult::token).join("|");
+    let all = format!("{hits}|{}", origin.map(CacheResult::token).join("|"));
+    let ratios = [tree(RULES), tree("config/grafana/larder.json").replace("\\\"", "\"")];
+    for text in ratios {
+        assert!(text.contains(&format!("=~\"{hits}\"")) && text.contains(&format!("=~\"{all}\"")), "{text}");
+    }
+    let page = tree("src/admin/dashboard.js");
+    for (name, tokens) in [("CACHE", &cache[..]), ("ORIGIN", &origin[..])] {
+        let list: Vec<_> = tokens.iter().map(|result| format!("'{}'", result.token())).collect();
+        assert!(page.contains(&format!("const FROM_{name} = [{}]", list.join(", "))), "{name}");
     }
 }
 
