@@ -7,7 +7,7 @@
 use crate::clients::{installed, plain};
 use crate::support::dns::NameServer;
 use crate::support::proxy::{command, root};
-use crate::support::{Origin, Proxy, skip};
+use crate::support::{Origin, Proxy, eventually, skip};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
@@ -22,9 +22,14 @@ fn count(counts: &Counts, result: &str) -> u64 {
     counts.keys().filter(is).map(|told| counts[told]).sum()
 }
 
-/// Exchanges that are through.
+/// Exchanges that are through, once none is under way: a tunnel counts when both its sides are closed, which may come
+/// after its client's end.
 fn total(proxy: &Proxy) -> usize {
-    let stats = proxy.admin_json("GET", "/api/v1/stats");
+    let stats = eventually("the end of all connections", || {
+        let stats = proxy.admin_json("GET", "/api/v1/stats");
+        let open = ["connections", "tunnels"].map(|figure| stats["server"][figure].as_u64().unwrap());
+        (open == [0, 0]).then_some(stats)
+    });
     usize::try_from(stats["requests"]["total"].as_u64().unwrap()).unwrap()
 }
 
