@@ -60,17 +60,9 @@ fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// `larder explain` where no proxy runs: the same parts, and nothing that listens.
-pub async fn explain_alone(
-    settings: Settings,
-    url: &str,
-    fields: &[(String, String)],
-) -> anyhow::Result<serde_json::Value> {
+pub async fn explain_alone(settings: Settings, ask: Explain) -> anyhow::Result<serde_json::Value> {
     let app = App::build(settings, Overrides::default(), Vec::new())?;
-    let mut headers = http::HeaderMap::new();
-    for (name, value) in fields {
-        headers.append(http::HeaderName::try_from(name)?, http::HeaderValue::try_from(value)?);
-    }
-    app.explain(Explain { url: url.to_owned(), headers }).await.map_err(anyhow::Error::from)
+    app.explain(ask).await.map_err(anyhow::Error::from)
 }
 
 /// All parts of a running proxy.
@@ -227,11 +219,18 @@ impl App {
     async fn explain(self: &Arc<Self>, mut ask: Explain) -> Result<serde_json::Value, ControlError> {
         let (uri, target) = cache::parse_url(&ask.url).map_err(ControlError::Invalid)?;
         let settings = self.proxy.settings();
-        if let Err(refused) = proxy::explain::rehearse(&uri, &mut ask.headers, &settings) {
-            return Ok(serde_json::json!({ "url": target.url(), "refused": refused }));
+        if let Err(refused) = proxy::explain::rehearse(&ask.method, &uri, &mut ask.headers, &settings) {
+            let method = ask.method.as_str();
+            return Ok(serde_json::json!({ "method": method, "url": target.url(), "refused": refused }));
         }
-        let hop = cache::Hop { version: http::Version::HTTP_11, pseudonym: Arc::clone(&settings.pseudonym) };
-        let explained = self.cache.explain(target, ask.headers, hop, &settings.access, &settings.cache).await;
+        let asked = cache::Rehearsal {
+            method: ask.method,
+            target,
+            headers: ask.headers,
+            hop: cache::Hop { version: http::Version::HTTP_11, pseudonym: Arc::clone(&settings.pseudonym) },
+            offline: ask.offline,
+        };
+        let explained = self.cache.explain(asked, &settings.access, &settings.cache).await;
         let mut told = explained.told;
         if let Some(failure) = explained.failure {
             told["refused"] = proxy::explain::failed(failure);

@@ -21,6 +21,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, ValueHint};
 use serde_json::{Value, json};
 
 use crate::access::Ports;
+use crate::admin::Explain;
 use crate::app;
 use crate::config::{AdminListen, Errors, Overrides, Settings, units};
 
@@ -46,7 +47,10 @@ Examples:
 const EXPLAIN: &str = "\
 Examples:
   larder explain http://HOST/PATH
-  larder explain http://HOST/PATH -H 'Accept-Language: de' --json";
+  larder explain http://HOST/PATH -H 'Accept-Language: de' --json
+  larder explain http://HOST/PATH --offline
+
+Where nothing stored answers, the origin is asked as the proxy would; nothing is stored by that.";
 const PURGE: &str = "\
 Examples:
   larder purge http://HOST/PATH
@@ -150,9 +154,15 @@ pub enum Command {
         /// URL to explain
         #[arg(value_name = "URL")]
         url: String,
+        /// Explain a HEAD instead of a GET
+        #[arg(short = 'I', long)]
+        head: bool,
         /// Field of the request, may be repeated
         #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'", value_parser = field)]
         fields: Vec<(String, String)>,
+        /// Tell from what is stored alone; ask no origin
+        #[arg(long)]
+        offline: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -377,7 +387,7 @@ fn field(text: &str) -> Result<(String, String), &'static str> {
 /// `alone` is how a request is explained when no proxy runs: it makes the request itself, by the settings.
 pub async fn run_client<F>(command: &Command, overrides: &Overrides, alone: F) -> anyhow::Result<ExitCode>
 where
-    F: AsyncFnOnce(Settings, &str, &[(String, String)]) -> anyhow::Result<Value>,
+    F: AsyncFnOnce(Settings, Explain) -> anyhow::Result<Value>,
 {
     match command {
         Command::Serve | Command::Run { .. } => anyhow::bail!("this command serves, and asks nobody"),

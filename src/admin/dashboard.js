@@ -227,14 +227,20 @@ function decide({ exchange, url }) {
     ? `${exchange.method} by ${exchange.client}: ${exchange.result}${exchange.reason ? `, ${exchange.reason}` : ''}${exchange.upstream ? `, from ${exchange.upstream}` : ''}; exchange ${exchange.id}`
     : ''
   $('decision-field').value = ''
+  $('decision-as').textContent = `As a ${exchange?.method ?? 'GET'} with the field`
   if (!$('decision').open) $('decision').showModal()
   explain()
 }
 
-async function explain() {
+// From what is stored; only who asks for it makes the origin answer: a link may count how often it is followed.
+async function explain(offline = true) {
   const { exchange, url } = decided
   const asked = decided
-  const text = told => { if (asked === decided) $('decision-text').textContent = told }
+  const text = told => {
+    if (asked !== decided) return
+    $('decision-text').textContent = told
+    $('decision-ask').hidden = !told.endsWith('\norigin: not asked\n')
+  }
   const plain = exchange && !['GET', 'HEAD'].includes(exchange.method)
   $('decision-form').hidden = Boolean(plain)
   if (plain) return text('The cache answers GET and HEAD. What was done with this one is told above.')
@@ -243,13 +249,14 @@ async function explain() {
   const field = $('decision-field').value.trim()
   const of = exchange ? `exchange=${exchange.seq}` : `url=${encodeURIComponent(url)}`
   try {
-    text(await ask(`/api/v1/explain?${of}${field ? `&header=${encodeURIComponent(field)}` : ''}`, { text: true }))
+    text(await ask(`/api/v1/explain?${of}&offline=${offline}${field ? `&header=${encodeURIComponent(field)}` : ''}`, { text: true }))
   } catch (problem) {
     text(`It could not be explained: ${problem.message}`)
   }
 }
 
 $('decision-form').addEventListener('submit', event => { event.preventDefault(); explain() })
+$('decision-ask').addEventListener('click', () => { $('decision-text').focus(); explain(false) })
 // The row that it was opened from may have been drawn anew.
 $('decision').addEventListener('close', () => { if (decided.exchange && view() === 'exchanges') rowOf(decided.exchange.seq)?.focus() })
 $('decision-close').addEventListener('click', () => $('decision').close())

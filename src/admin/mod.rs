@@ -20,7 +20,7 @@ use crate::cache::Listing;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Gauges, Telemetry};
 use arc_swap::ArcSwap;
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::fmt;
@@ -150,13 +150,17 @@ pub enum Stored {
     },
 }
 
-/// A request to explain: a GET of `url` with these fields.
+/// A request to explain.
 #[derive(Clone, Debug)]
 pub struct Explain {
+    /// GET or HEAD.
+    pub method: Method,
     /// Full URL, query included.
     pub url: String,
     /// The request's fields.
     pub headers: HeaderMap,
+    /// Whether what is stored must do: no origin is asked.
+    pub offline: bool,
 }
 
 /// What a reload changed.

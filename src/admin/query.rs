@@ -2,8 +2,8 @@
 
 use super::{ControlError, Explain, Purge, PurgeWhat, Stored};
 use crate::cache::{Listing, MAX_LIMIT, MAX_OFFSET, Sort};
-use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
 use serde::Deserialize;
 
 /// The parameters of a query, decoded.
@@ -17,6 +17,14 @@ fn parameters(query: &str) -> impl Iterator<Item = (&str, Vec<u8>)> {
 fn number<T: std::str::FromStr>(name: &str, value: &[u8]) -> Result<T, ControlError> {
     let read = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     read.ok_or_else(|| invalid(&format!("`{name}` is no number: expected digits")))
+}
+
+fn boolean(name: &str, value: &[u8]) -> Result<bool, ControlError> {
+    match value {
+        b"true" => Ok(true),
+        b"false" => Ok(false),
+        _ => Err(invalid(&format!("`{name}`: expected `true` or `false`"))),
+    }
 }
 
 fn text(name: &str, value: Vec<u8>) -> Result<String, ControlError> {
@@ -53,13 +61,7 @@ pub(super) fn stored(query: &str) -> Result<Stored, ControlError> {
                     _ => return Err(invalid("`sort`: expected `site`, `size` or `age`")),
                 };
             }
-            "reverse" => {
-                asked.reverse = match value.as_slice() {
-                    b"true" => true,
-                    b"false" => false,
-                    _ => return Err(invalid("`reverse`: expected `true` or `false`")),
-                };
-            }
+            "reverse" => asked.reverse = boolean(name, &value)?,
             "offset" => asked.offset = number(name, &value)?,
             "limit" => asked.limit = number(name, &value)?,
             other => return Err(unknown(other, "`search`, `sort`, `reverse`, `offset` and `limit`")),
@@ -86,28 +88,35 @@ pub(super) fn sites(query: &str) -> Result<Stored, ControlError> {
     Ok(Stored::Sites { search, limit })
 }
 
-/// `url=...&header=Name:%20value`, the latter any number of times; or `exchange=N` in place of `url`, whose URL
-/// `remembered` knows.
+/// `url=...&method=GET|HEAD&header=Name:%20value&offline=true`, `header` any number of times; or `exchange=N` in place
+/// of `url`, whose method and URL `remembered` knows.
 pub(super) fn explain(
     query: &str,
-    remembered: impl Fn(u64) -> Option<String>,
+    remembered: impl Fn(u64) -> Option<(Method, String)>,
 ) -> Result<Explain, ControlError> {
-    let (mut url, mut headers) = (None, HeaderMap::new());
+    let (mut url, mut method, mut headers, mut offline) = (None, None, HeaderMap::new(), false);
     for (name, value) in parameters(query) {
         match name {
             "exchange" if url.is_some() => {
                 return Err(invalid("`exchange` is given beside another one or `url`"));
             }
             "exchange" => {
-                let known = remembered(number(name, &value)?);
-                url = Some(known.ok_or_else(|| {
-                    invalid(
-                        "this exchange is no longer remembered, or is none that a GET can be explained for",
-                    )
-                })?);
+                let (asked, known) = remembered(number(name, &value)?).ok_or_else(|| {
+                    invalid("this exchange is no longer remembered, or is none that can be explained")
+                })?;
+                url = Some(known);
+                method = method.or(Some(asked));
             }
             "url" if url.is_some() => return Err(invalid("`url` is given twice")),
             "url" => url = Some(String::from_utf8(value).map_err(|_| invalid("`url` is not UTF-8"))?),
+            "method" => {
+                method = Some(match value.as_slice() {
+                    b"GET" => Method::GET,
+                    b"HEAD" => Method::HEAD,
+                    _ => return Err(invalid("`method`: expected `GET` or `HEAD`, which the cache answers")),
+                });
+            }
+            "offline" => offline = boolean(name, &value)?,
             "header" => {
                 let (name, value) = field(&value).ok_or_else(|| {
                     invalid("`header` is not a field: expected `Name: value`, percent-encoded")
@@ -115,14 +124,14 @@ pub(super) fn explain(
                 headers.append(name, value);
             }
             other => {
-                return Err(unknown(other, "`url` or `exchange`, and `header`"));
+                return Err(unknown(other, "`url` or `exchange`, `method`, `header` and `offline`"));
             }
         }
     }
     let url = url
         .filter(|url| !url.is_empty())
         .ok_or_else(|| invalid("`url` is missing: expected ?url=http%3A//..."))?;
-    Ok(Explain { url, headers })
+    Ok(Explain { method: method.unwrap_or(Method::GET), url, headers, offline })
 }
 
 fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
@@ -204,6 +213,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(asked.url, "http://h/a?b=1&c");
+        assert_eq!((asked.method, asked.offline), (Method::GET, false));
         assert_eq!(asked.headers["accept"], "text/html");
         assert_eq!(asked.headers.get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
     }
@@ -221,6 +231,8 @@ mod tests {
             ("url=a&exchange=1", "beside"),
             ("exchange=x", "number"),
             ("exchange=2", "remembered"),
+            ("url=a&method=POST", "HEAD"),
+            ("url=a&offline=1", "offline"),
         ] {
             let error = explain(query, |_| None).unwrap_err().to_string();
             assert!(error.contains(word), "{query}: {error}");
@@ -229,9 +241,11 @@ mod tests {
 
     #[test]
     fn an_exchange_stands_for_its_url() {
-        let asked =
-            explain("exchange=7&header=X-A:%201", |seq| (seq == 7).then(|| "http://h/?q".into())).unwrap();
-        assert_eq!((asked.url.as_str(), asked.headers.len()), ("http://h/?q", 1));
+        let known = |seq| (seq == 7).then(|| (Method::HEAD, "http://h/?q".into()));
+        let asked = explain("exchange=7&header=X-A:%201&offline=true", known).unwrap();
+        assert_eq!((asked.method, asked.url.as_str()), (Method::HEAD, "http://h/?q"));
+        assert!(asked.headers.len() == 1 && asked.offline);
+        assert_eq!(explain("method=GET&exchange=7", known).unwrap().method, Method::GET);
     }
 
     #[test]

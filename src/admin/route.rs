@@ -202,7 +202,7 @@ impl Admin {
         let of_exchange = std::cell::Cell::new(false);
         let asked = query::explain(query, |seq| {
             of_exchange.set(true);
-            self.telemetry.recent.url(seq)
+            self.telemetry.recent.request(seq)
         })?;
         let hides = of_exchange.into_inner() && !self.telemetry.log.shows_queries();
         let explained = tokio::time::timeout(EXPLAIN_TIMEOUT, (self.control.explain)(asked)).await;

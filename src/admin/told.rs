@@ -10,7 +10,7 @@ pub fn explanation(told: &Value) -> String {
     let mut text = String::new();
     let decision = &told["decision"];
     if !decision.is_object() && told["refused"].is_object() {
-        line(&mut text, 0, &format!("request: GET {}", plain(&told["url"])));
+        line(&mut text, 0, &format!("request: {} {}", plain(&told["method"]), plain(&told["url"])));
         refused(&mut text, &told["refused"]);
         return text;
     }
@@ -40,6 +40,9 @@ pub fn explanation(told: &Value) -> String {
     }
     if told["refused"].is_object() {
         refused(&mut text, &told["refused"]);
+    }
+    if told["offline"] == true {
+        line(&mut text, 0, "origin: not asked");
     }
     text
 }
@@ -348,7 +351,7 @@ stored for this key: 1
         let refused =
             json!({"status": 414, "error": null, "reason": null, "says": "Too long.", "todo": "Shorten it."});
         check(
-            &json!({"url": "http://h/", "refused": refused}),
+            &json!({"method": "GET", "url": "http://h/", "refused": refused}),
             "request: GET http://h/\nrefused: 414\n  Too long.\n  Shorten it.\n",
         );
     }

@@ -14,12 +14,27 @@ use crate::body::Body;
 use crate::field::tags;
 use crate::field::target::{self, Host, Target, TargetError};
 use crate::policy::explain::{self, Judgement};
-use crate::policy::{self, Plan, Reply, RequestFacts, Terms, Verdict};
-use crate::store::{CacheKey, StoredResponse};
+use crate::policy::{self, HeadEffect, Plan, Reply, RequestFacts, Terms, Verdict};
+use crate::store::{CacheKey, Candidates, StoredResponse};
 use crate::upstream::{Call, Received};
 
 /// The fields whose tags can be purged.
 pub(super) const TAG_FIELDS: [HeaderName; 3] = [tags::SURROGATE_KEY, tags::CACHE_TAG, tags::CACHE_GROUPS];
+
+/// A request to explain.
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// GET or HEAD.
+    pub method: Method,
+    /// Where it goes.
+    pub target: Target,
+    /// Its end-to-end fields.
+    pub headers: HeaderMap,
+    /// What is added on the way.
+    pub hop: Hop,
+    /// Whether the origin is not to be asked: the decision alone.
+    pub offline: bool,
+}
 
 /// What would be done with a request.
 #[derive(Debug)]
@@ -31,20 +46,13 @@ pub struct Explained {
 }
 
 impl Cache {
-    /// Tells what would be done with a GET of `target`. Where nothing stored answers, the origin is asked what
-    /// the proxy would ask, and its answer is judged without being stored.
-    pub async fn explain(
-        &self,
-        target: Target,
-        headers: HeaderMap,
-        hop: Hop,
-        access: &Arc<Access>,
-        settings: &Settings,
-    ) -> Explained {
+    /// Tells what would be done with a request. Where nothing stored answers, the origin is asked what the proxy
+    /// would ask (unless that is not wished), and its answer is judged; nothing that is stored changes.
+    pub async fn explain(&self, asked: Rehearsal, access: &Arc<Access>, settings: &Settings) -> Explained {
+        let Rehearsal { method, target, headers, hop, offline } = asked;
         let rule = settings.rules.find(&target);
         let key = CacheKey::of(&target, rule);
         let candidates = self.store().candidates(&key);
-        let method = Method::GET;
         let facts = RequestFacts::of(&method, &headers, false);
         let terms = Terms { options: &settings.policy, rule, now: self.clock.now() };
         let mut told = json!({
@@ -61,9 +69,16 @@ impl Cache {
             }
             Plan::Bypass { .. } | Plan::Fetch { .. } | Plan::Revalidate { .. } | Plan::Complete { .. } => {}
         }
+        if offline {
+            told["offline"] = true.into();
+            return Explained { told, failure: None };
+        }
         let asking = Asking::of(&plan, &candidates);
         let mut outgoing = hop.outgoing(&headers);
-        asking.put(&mut outgoing);
+        // A HEAD goes on as it is.
+        if !facts.is_head() {
+            asking.put(&mut outgoing);
+        }
         let request_time = self.clock.now();
         let sent = self
             .upstream
@@ -86,6 +101,10 @@ impl Cache {
                 let subject = asking.subject(&reply);
                 let verdict = if let Plan::Bypass { reason, .. } = plan {
                     Verdict::PassThrough(reason)
+                } else if facts.is_head() {
+                    let judgement = head(&facts, &candidates, asking.fallback(), &reply, &terms);
+                    told["answer"] = answer(&received, &judgement);
+                    return Explained { told, failure };
                 } else {
                     let asked = asking.asked(subject.as_ref());
                     self.at_the_store(&key, policy::verdict(&facts, asked, &reply, &terms), &reply)
@@ -155,6 +174,25 @@ impl Cache {
         let tagged = |response: &StoredResponse| TAG_FIELDS.iter().any(|name| of(response, name));
         self.store().purge_responses(tagged, dry_run)
     }
+}
+
+/// What becomes of the answer to a HEAD, and of what is stored for GET.
+fn head(
+    facts: &RequestFacts<'_>,
+    candidates: &Candidates,
+    fallback: Option<&Arc<StoredResponse>>,
+    reply: &Reply<'_>,
+    terms: &Terms<'_>,
+) -> Judgement {
+    let stale = fallback.and_then(|stored| policy::stale_on_status(facts, &stored.head, reply.status, terms));
+    if let Some(reason) = stale {
+        return explain::judgement(Verdict::ServeStale(reason), None, terms);
+    }
+    let selected = policy::selected(facts, candidates, terms).map(|index| &candidates[index]);
+    let effect = selected.map_or(HeadEffect::None, |stored| {
+        policy::head_effect(facts, &stored.head, stored.body.len(), reply, terms)
+    });
+    explain::head_judgement(effect, selected.map(|stored| stored.body.len()), terms)
 }
 
 fn answer(received: &Received, judgement: &Judgement) -> Value {

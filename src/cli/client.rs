@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::{Command, Order, What, print, render};
+use crate::admin::Explain;
 use crate::config::Settings;
 
 /// How long connecting may take: the listener is near.
@@ -44,8 +45,10 @@ impl Question {
         let question =
             |method, path: &str, content, json| Self { method, path: path.to_owned(), content, json };
         Some(match command {
-            Command::Explain { url, fields, json } => {
+            Command::Explain { url, head, fields, offline, json } => {
                 let mut path = format!("/api/v1/explain?url={}", encoded(url));
+                path.push_str(if *head { "&method=HEAD" } else { "" });
+                path.push_str(if *offline { "&offline=true" } else { "" });
                 for (name, value) in fields {
                     path.push_str("&header=");
                     path.push_str(&encoded(&format!("{name}: {value}")));
@@ -109,7 +112,7 @@ fn encoded(text: &str) -> String {
 /// Asks, and prints the answer.
 pub(super) async fn ask<F>(command: &Command, settings: Settings, alone: F) -> anyhow::Result<ExitCode>
 where
-    F: AsyncFnOnce(Settings, &str, &[(String, String)]) -> anyhow::Result<Value>,
+    F: AsyncFnOnce(Settings, Explain) -> anyhow::Result<Value>,
 {
     let question = Question::of(command).context("the command asks nothing")?;
     let as_json = question.json;
@@ -119,13 +122,19 @@ where
     };
     let (status, answer) = match (asked, command) {
         (Ok(answer), _) => answer,
-        (Err(Failure::Nobody(error)), Command::Explain { url, fields, .. }) => {
+        (Err(Failure::Nobody(error)), Command::Explain { url, head, fields, offline, .. }) => {
             // Where standard error is closed there is nobody to tell.
             let _ = writeln!(
                 std::io::stderr(),
                 "larder: {error:#}; explaining by the settings, with an empty cache"
             );
-            (StatusCode::OK, alone(settings, url, fields).await?)
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
+            }
+            let method = if *head { Method::HEAD } else { Method::GET };
+            let asked = Explain { method, url: url.clone(), headers, offline: *offline };
+            (StatusCode::OK, alone(settings, asked).await?)
         }
         (Err(Failure::Nobody(error) | Failure::Broken(error)), _) => return Err(error),
     };
@@ -270,6 +279,12 @@ mod tests {
             &["explain", "http://h/a?b=1&c", "-H", "Accept: text/html", "-H", "X-A:"],
             &get,
             "/api/v1/explain?url=http%3A%2F%2Fh%2Fa%3Fb%3D1%26c&header=Accept%3A%20text%2Fhtml&header=X-A%3A%20",
+            None,
+        );
+        check(
+            &["explain", "http://h/", "--head", "--offline"],
+            &get,
+            "/api/v1/explain?url=http%3A%2F%2Fh%2F&method=HEAD&offline=true",
             None,
         );
         let purge = |what| Some(what);

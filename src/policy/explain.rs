@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, Completeness, Freshness, Plan, Reason, RequestFacts, StoredHead, Terms, Verdict, freshness,
-    plan,
+    Candidate, Completeness, Freshness, HeadEffect, Plan, Reason, RequestFacts, StoredHead, Terms, Verdict,
+    freshness, plan,
 };
 use crate::field::cache_control::{Delta, MaxStale, NoCache, ResponseDirectives};
 use crate::field::status::Forward;
@@ -110,7 +110,8 @@ pub struct Computed {
 /// What would be done with a response from the origin, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Judgement {
-    /// `store`, `combine`, `freshen`, `freshen-once`, `serve-stale`, `refetch`, `pass-through` or `refuse`.
+    /// `store`, `combine`, `freshen`, `freshen-once`, `serve-stale`, `refetch`, `pass-through`, `refuse` or, of what
+    /// is stored for GET and a HEAD contradicts, `mark-stale`.
     pub verdict: &'static str,
     /// Why not stored, or why stale.
     pub reason: Option<Why>,
@@ -166,6 +167,17 @@ pub fn judgement(verdict: Verdict, length: Option<u64>, terms: &Terms<'_>) -> Ju
         Verdict::Refetch => ("refetch", None, None),
         Verdict::PassThrough(reason) => ("pass-through", Some(reason), None),
         Verdict::Refuse(reason) => ("refuse", Some(reason), None),
+    };
+    let stored = head.map(|head| stored(&head, length, false, true, terms));
+    Judgement { verdict, reason: reason.map(Why::from), stored }
+}
+
+/// Explains what a response to HEAD does to the stored response to GET, whose body has `length` bytes.
+pub fn head_judgement(effect: HeadEffect, length: Option<u64>, terms: &Terms<'_>) -> Judgement {
+    let (verdict, reason, head) = match effect {
+        HeadEffect::None => ("pass-through", Some(Reason::Method), None),
+        HeadEffect::MarkStale => ("mark-stale", Some(Reason::MarkedStale), None),
+        HeadEffect::Freshen(head) => ("freshen", None, Some(head)),
     };
     let stored = head.map(|head| stored(&head, length, false, true, terms));
     Judgement { verdict, reason: reason.map(Why::from), stored }

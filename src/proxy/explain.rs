@@ -1,7 +1,7 @@
 //! `larder explain` at the gate: what a request meets before the cache sees it, and how a refusal is told. It calls
 //! what decides; it decides nothing.
 
-use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -13,11 +13,17 @@ use crate::cache::Failure;
 use crate::field::status::ProxyError;
 use crate::policy::explain::Why;
 
-/// Lets a GET of `uri` by a client on this machine through the gate, and leaves in `headers` what the cache would
+/// Lets a request for `uri` by a client on this machine through the gate, and leaves in `headers` what the cache would
 /// see. The error is the refusal, as [`failed`] tells one.
-pub fn rehearse(uri: &Uri, headers: &mut HeaderMap, settings: &Settings) -> Result<(), Value> {
+pub fn rehearse(
+    method: &Method,
+    uri: &Uri,
+    headers: &mut HeaderMap,
+    settings: &Settings,
+) -> Result<(), Value> {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = method.clone();
     parts.uri = uri.clone();
     parts.headers = std::mem::take(headers);
     // Every client sends one, without user information.

@@ -47,8 +47,8 @@ struct Ring {
 struct Slot {
     /// As the access log has it in JSON.
     line: Vec<u8>,
-    /// What to explain: the whole URL of a GET or HEAD, query included. Never told.
-    url: Option<String>,
+    /// What to explain: a GET or HEAD with its whole URL, query included. Never told.
+    request: Option<(Method, String)>,
 }
 
 impl Budget {
@@ -97,7 +97,7 @@ impl Recent {
         let slot = &mut slots[place];
         slot.line.clear();
         slot.line.extend_from_slice(&scratch.line);
-        slot.url = explainable(record);
+        slot.request = explainable(record);
     }
 
     /// Those after the one numbered `after`, the oldest first: `exchanges`, each as in the access log and with its
@@ -122,11 +122,11 @@ impl Recent {
         json!({ "exchanges": exchanges, "next": next, "per_second": A_SECOND })
     }
 
-    /// The whole URL of the exchange numbered `seq`, query included: for an explanation, not to be told.
-    pub fn url(&self, seq: u64) -> Option<String> {
+    /// Method and whole URL of the exchange numbered `seq`, query included: for an explanation, not to be told.
+    pub fn request(&self, seq: u64) -> Option<(Method, String)> {
         let ring = self.ring.lock();
         let number = seq.checked_sub(1).filter(|number| (ring.first()..ring.next).contains(number))?;
-        ring.slot(number).url.clone()
+        ring.slot(number).request.clone()
     }
 
     /// Forgets all of them: what was shown in them is to be hidden from now on.
@@ -146,12 +146,12 @@ impl Ring {
     }
 }
 
-fn explainable(record: &Record) -> Option<String> {
+fn explainable(record: &Record) -> Option<(Method, String)> {
     let target = match &record.url {
         Url::Target(target) => target,
         Url::Shared(target) => target,
         Url::Text(_) => return None,
     };
     let whole = matches!(record.method, Method::GET | Method::HEAD) && !target.path.is_empty();
-    (whole && target.path.len() <= MAX_KEPT).then(|| target.url())
+    (whole && target.path.len() <= MAX_KEPT).then(|| (record.method.clone(), target.url()))
 }

@@ -301,6 +301,30 @@ fn the_page_shows_exchanges_explains_them_and_purges_after_a_count() {
             lines.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
         };
         assert_eq!(still(&told), still(&explained).replace("?day=1", "?..."));
+        assert_eq!(page.script("return document.querySelector('#decision-ask').hidden").await, true);
+        page.click("#decision-close").await;
+
+        // Where the origin would have to be asked, that is a second step: a link may count how often it is followed.
+        let no_store = &["Cache-Control: no-store"];
+        proxy.client().request("HEAD", &origin.url("/private"), no_store, "").assert_status(200);
+        page.script("const r = document.querySelector('#exchange-result'); r.value = 'bypass'; r.dispatchEvent(new Event('input'))").await;
+        page.until("document.querySelectorAll('#exchange-rows tr').length === 1").await;
+        let before = origin.hits("/private");
+        page.click("#exchange-rows button.url").await;
+        page.until("document.querySelector('#decision-text').textContent.endsWith('origin: not asked\\n')")
+            .await;
+        assert_eq!(page.text("#decision-as").await, "As a HEAD with the field");
+        assert_eq!(origin.hits("/private"), before);
+        page.picture("desktop-light-decision-offline").await;
+        page.click("#decision-ask").await;
+        page.until("document.querySelector('#decision-text').textContent.includes('verdict: pass-through')")
+            .await;
+        assert_eq!((origin.hits("/private"), origin.last("/private").method.as_str()), (before + 1, "HEAD"));
+        assert_eq!(page.script("return document.querySelector('#decision-ask').hidden").await, true);
+        page.click("#decision-close").await;
+        page.script("const r = document.querySelector('#exchange-result'); r.value = 'hit'; r.dispatchEvent(new Event('input'))").await;
+        page.click("#exchange-rows button.url").await;
+        page.until("document.querySelector('#decision-text').textContent.includes('plan: serve')").await;
         page.click("#decision-purge").await;
         page.until("!document.querySelector('#purge').hidden").await;
         assert_eq!(

@@ -189,6 +189,72 @@ fn explain_sends_what_the_proxy_sends() {
     }
 }
 
+/// What a HEAD would be answered, and what it would do to what is stored; and that explaining does none of it.
+#[test]
+fn a_head_is_explained_as_a_head() {
+    let origin = Origin::start();
+    let changed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let tag = std::sync::Arc::clone(&changed);
+    origin.on("/x", move |x| {
+        let tag =
+            if tag.load(std::sync::atomic::Ordering::Relaxed) { "ETag: \"new\"" } else { "ETag: \"old\"" };
+        x.reply("200 OK", &["Cache-Control: max-age=60", "Age: 50", tag], "x");
+    });
+    origin.serve("/none", "200 OK", &["Cache-Control: max-age=60"], b"");
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    let judged = |url: &str, fields: &[&str]| {
+        let fields = fields.iter().flat_map(|field| ["-H", field]);
+        let arguments: Vec<_> = ["explain", "-I", url, "--json"].into_iter().chain(fields).collect();
+        let told: Value = serde_json::from_slice(&proxy.run(&arguments).stdout).unwrap();
+        assert_eq!(told["decision"]["request"]["method"], "HEAD", "{told:#}");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        (text(&told["decision"]["plan"]), text(&told["answer"]["judgement"]["verdict"]))
+    };
+    let is = |plan: &str, verdict: &str| (plan.to_owned(), verdict.to_owned());
+    assert_eq!(judged(&origin.url("/none"), &[]), is("fetch", "pass-through"));
+    assert_eq!(origin.last("/none").method, "HEAD");
+    proxy.get(&url).assert_status(200);
+    assert_eq!(judged(&url, &[]), is("serve", ""));
+    let anew = &["Cache-Control: max-age=0"][..];
+    assert_eq!(judged(&url, anew), is("revalidate", "freshen"));
+    assert_eq!(origin.last("/x").field("if-none-match"), None, "it goes as the proxy sends it");
+    changed.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(judged(&url, anew), is("revalidate", "mark-stale"));
+    proxy.get(&url).assert_hit();
+    proxy.client().request("HEAD", &url, anew, "").assert_status(200);
+    assert_eq!(judged(&url, &["Cache-Control: only-if-cached"]), is("unsatisfiable", ""), "now it is marked");
+}
+
+#[test]
+fn an_explanation_from_what_is_stored_asks_no_origin_and_says_so() {
+    const NOT_ASKED: &str = "\norigin: not asked\n";
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::open();
+    let url = origin.url("/x");
+    let told = |more: &[&str]| {
+        let arguments = [&["explain", &url, "--offline"], more].concat();
+        String::from_utf8(proxy.run(&arguments).stdout).unwrap()
+    };
+    let text = told(&[]);
+    assert!(text.contains("plan: fetch (fwd=uri-miss)") && text.ends_with(NOT_ASKED), "{text}");
+    assert_eq!(origin.hits("/x"), 0);
+    proxy.get(&url).assert_status(200);
+    let text = told(&[]);
+    assert!(text.contains("plan: serve") && !text.contains(NOT_ASKED), "nothing to ask for: {text}");
+    let text = told(&["-H", "Cache-Control: no-cache"]);
+    assert!(text.contains("plan: revalidate") && text.ends_with(NOT_ASKED), "{text}");
+    assert_eq!(origin.hits("/x"), 1);
+    let held = nobody();
+    let alone = command()
+        .args(["--allow-private", "--admin-listen", &held.to_string(), "explain", "--offline", &url])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&alone.stdout).ends_with(NOT_ASKED), "{alone:?}");
+    assert_eq!(origin.hits("/x"), 1);
+}
+
 #[test]
 fn explain_alone_makes_the_request_itself_and_tells_it_in_json_too() {
     let origin = Origin::start();

@@ -4,6 +4,7 @@ use super::super::recent::Recent;
 use super::{failure, record, target};
 use crate::clock::Moment;
 use crate::telemetry::Record;
+use http::Method;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -38,16 +39,17 @@ fn a_query_is_kept_for_explanations_and_shown_only_where_it_may_be() {
     let recent = Recent::new();
     recent.keep(&hit("/a?secret=1", 0), false);
     assert_eq!(urls(&recent.after(0)), ["http://example.com/a?..."]);
-    assert_eq!(recent.url(1).as_deref(), Some("http://example.com/a?secret=1"));
-    assert_eq!((recent.url(0), recent.url(2)), (None, None));
+    assert_eq!(recent.request(1), Some((Method::GET, "http://example.com/a?secret=1".to_owned())));
+    assert_eq!((recent.request(0), recent.request(2)), (None, None));
     recent.keep(&hit("/a?shown=1", 0), true);
     assert_eq!(urls(&recent.after(1)), ["http://example.com/a?shown=1"]);
     recent.keep(&failure(), true);
-    assert_eq!(recent.url(3), None, "a POST is not explained");
+    assert_eq!(recent.request(3), None, "a POST is not explained");
     recent.forget();
-    assert_eq!((urls(&recent.after(0)), recent.url(1)), (Vec::new(), None));
-    recent.keep(&hit("/later", 1), false);
+    assert_eq!((urls(&recent.after(0)), recent.request(1)), (Vec::new(), None));
+    recent.keep(&Record { method: Method::HEAD, ..hit("/later", 1) }, false);
     assert_eq!(urls(&recent.after(0)), ["http://example.com/later"]);
+    assert_eq!(recent.request(4), Some((Method::HEAD, "http://example.com/later".to_owned())));
 }
 
 #[test]
@@ -74,9 +76,10 @@ fn only_the_last_are_remembered_and_long_urls_are_cut() {
     }
     let told = urls(&recent.after(0));
     assert_eq!((told.len(), told[0].as_str()), (512, "http://example.com/488"));
-    assert_eq!((recent.url(488), recent.url(489).as_deref()), (None, Some("http://example.com/488")));
+    let first = (Method::GET, "http://example.com/488".to_owned());
+    assert_eq!((recent.request(488), recent.request(489)), (None, Some(first)));
     recent.keep(&hit(&format!("/{}", "x".repeat(9000)), 2000), false);
     let told = recent.after(1000);
     assert!(told["exchanges"][0]["url"].as_str().unwrap().len() < 1100, "{told}");
-    assert_eq!(recent.url(1001), None, "too long to be kept");
+    assert_eq!(recent.request(1001), None, "too long to be kept");
 }
