@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
+use std::task::Poll;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal as Passed};
@@ -87,47 +88,53 @@ async fn wait(mut child: Child, signals: &mut Signals) -> anyhow::Result<ExitSta
     }
 }
 
-/// The signals that go on to the command.
-struct Signals {
-    terminate: Signal,
-    hangup: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    user1: Signal,
-    user2: Signal,
-    /// Those of the keyboard go to all processes of a terminal: the command has them already.
-    on_terminal: bool,
-}
+/// The signals that go on to the command, but for those that were ignored when this began: they stay ignored, here and
+/// in the command (nohup(1) is one that wants it so).
+struct Signals(Vec<(Signal, Passed)>);
 
 impl Signals {
+    const PASSED: [Passed; 6] =
+        [Passed::TERM, Passed::HUP, Passed::INT, Passed::QUIT, Passed::USR1, Passed::USR2];
+
     fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-            on_terminal: std::io::stdin().is_terminal(),
-        })
+        let ignored = ignored();
+        let heard = Self::PASSED.into_iter().filter(|passed| ignored & (1 << (passed.as_raw() - 1)) == 0);
+        let listen = |passed: Passed| Ok((signal(SignalKind::from_raw(passed.as_raw()))?, passed));
+        heard.map(listen).collect::<std::io::Result<_>>().map(Self)
     }
 
     /// The next one that is to be passed on.
     async fn next(&mut self) -> Passed {
         loop {
-            let (signal, keyboard) = tokio::select! {
-                _ = self.terminate.recv() => (Passed::TERM, false),
-                _ = self.hangup.recv() => (Passed::HUP, false),
-                _ = self.interrupt.recv() => (Passed::INT, true),
-                _ = self.quit.recv() => (Passed::QUIT, true),
-                _ = self.user1.recv() => (Passed::USR1, false),
-                _ = self.user2.recv() => (Passed::USR2, false),
-            };
-            if !(keyboard && self.on_terminal) {
-                return signal;
+            let came = poll_fn(|cx| {
+                let mut came = self.0.iter_mut().filter_map(|(stream, passed)| match stream.poll_recv(cx) {
+                    Poll::Ready(_) => Some(*passed),
+                    Poll::Pending => None,
+                });
+                came.next().map_or(Poll::Pending, Poll::Ready)
+            });
+            let passed = came.await;
+            // A key's goes to all processes of the terminal's foreground: the command has it already.
+            let key = matches!(passed, Passed::INT | Passed::QUIT);
+            if !(key && in_foreground()) {
+                return passed;
             }
         }
     }
+}
+
+/// The set of signals that this process was told to ignore, the first in the lowest bit. Empty where nothing tells.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// Whether this is what the terminal's keys are for.
+fn in_foreground() -> bool {
+    let terminal = std::fs::File::open("/dev/tty").ok();
+    let group = terminal.and_then(|terminal| rustix::termios::tcgetpgrp(&terminal).ok());
+    group == Some(rustix::process::getpgrp())
 }
 
 fn code(status: ExitStatus) -> ExitCode {

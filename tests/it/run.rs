@@ -1,8 +1,9 @@
 //! `larder run` and `larder env`: a command that finds the proxy in its environment.
 
 use crate::support::dns::NameServer;
-use crate::support::proxy::{Lines, Signal, command, render};
+use crate::support::proxy::{Lines, Signal, command, command_of, render};
 use crate::support::{Origin, eventually, skip};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -125,6 +126,64 @@ fn signals_go_on_to_the_command_which_decides() {
     let status = eventually("the end", || run.0.try_wait().unwrap());
     assert_eq!(status.code(), Some(9));
     drop(input);
+}
+
+/// nohup(1) and `trap ''` of a shell: what is ignored stays ignored in what is started.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_was_ignored_before_stays_ignored_in_the_command() {
+    let site = Site::start();
+    let ignored = |trap: &str| {
+        let mut run = command_of("sh");
+        run.args(["-c", &format!("{trap} exec \"$0\" \"$@\"")]).arg(command().get_program());
+        run.arg("--config").arg(site.config()).args(["run", "--", "grep", "SigIgn", "/proc/self/status"]);
+        let told = text(&run.output().unwrap().stdout);
+        u64::from_str_radix(told.trim_start_matches("SigIgn:").trim(), 16).unwrap()
+    };
+    let bits = |signals: &[Signal]| signals.iter().fold(0, |set, signal| set | 1 << (signal.as_raw() - 1));
+    let passed = bits(&[Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2]);
+    assert_eq!(ignored("") & passed, 0);
+    assert_eq!(ignored("trap '' HUP INT;") & passed, bits(&[Signal::HUP, Signal::INT]));
+}
+
+/// A terminal of its own, by script(1): the key reaches the command by itself, wherever its input comes from.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_key_of_the_terminal_reaches_the_command_once() {
+    if Command::new("script").arg("--version").output().is_err() {
+        return skip("larder run on a terminal", "script(1) is not installed");
+    }
+    let site = Site::start();
+    let file = site.directory.path().join("command");
+    // It is never without its ear: two signals at once would be heard as one.
+    std::fs::write(
+        &file,
+        "n=0; trap 'n=$((n + 1)); echo got INT' INT; trap 'echo $n in all; exit 9' USR1; echo ready $PPID
+        while :; do :; done",
+    )
+    .unwrap();
+    let run = format!(
+        "{} --config {} run -- sh {} </dev/null",
+        command().get_program().display(),
+        site.config().display(),
+        file.display()
+    );
+    let mut terminal = command_of("script");
+    terminal.args(["-qec", &run, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut terminal = Running(terminal.spawn().unwrap());
+    let mut keys = terminal.0.stdin.take().unwrap();
+    let told = Lines::read(terminal.0.stdout.take().unwrap());
+    let ready = told.wait("the command", |line| line.starts_with("ready"));
+    let larder = ready.trim_start_matches("ready").trim().parse().unwrap();
+    keys.write_all(b"\x03").unwrap();
+    told.wait("the key", |line| line.contains("got INT"));
+    let larder = rustix::process::Pid::from_raw(larder).unwrap();
+    rustix::process::kill_process(larder, Signal::USR1).unwrap();
+    let all = told.wait("the count", |line| line.contains("in all"));
+    assert_eq!(all.trim(), "1 in all", "{:#?}", told.all());
+    let status = eventually("the end", || terminal.0.try_wait().unwrap());
+    assert_eq!(status.code(), Some(9));
+    drop(keys);
 }
 
 #[test]
