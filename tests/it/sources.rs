@@ -7,10 +7,11 @@
 use crate::clients::{installed, plain};
 use crate::support::dns::NameServer;
 use crate::support::proxy::{command, root};
-use crate::support::{Origin, Proxy, eventually, skip};
+use crate::support::{Exchange, Origin, Proxy, eventually, skip};
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// How exchanges ended, in the words of the log: its result, and the reason where there is one.
@@ -156,38 +157,48 @@ fn serve_files(origin: &Origin, root: &str, directory: &Path) {
     }
 }
 
+/// A directory, in which git knows nothing of the machine's own configuration.
+fn git(at: &Path, arguments: &[&str]) -> Command {
+    let mut git = plain("git");
+    git.current_dir(at).env("HOME", at);
+    git.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    git.args(["-c", "user.name=a", "-c", "user.email=a@site.test"]).args(arguments);
+    git
+}
+
+/// A repository `bare.git` with one commit of `file`.
+fn repository() -> TempDir {
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    run(git(at, &["init", "-q", "work"])).unwrap();
+    std::fs::write(at.join("work/file"), "content\n").unwrap();
+    run(git(at, &["-C", "work", "add", "file"])).unwrap();
+    run(git(at, &["-C", "work", "commit", "-q", "-m", "one"])).unwrap();
+    run(git(at, &["clone", "-q", "--bare", "work", "bare.git"])).unwrap();
+    directory
+}
+
+/// Clones twice, and counts what the second clone asked for.
+fn clones(at: &Path, proxy: &Proxy, from: &str) -> Counts {
+    let counts = twice(proxy, |proxy| {
+        std::fs::remove_dir_all(at.join("clone")).ok();
+        git(at, &["-c", &format!("http.proxy={}", address(proxy.unwrap())), "clone", "-q", from, "clone"])
+    });
+    assert_eq!(std::fs::read_to_string(at.join("clone/file")).unwrap(), "content\n", "{counts:?}");
+    counts.unwrap()
+}
+
 #[test]
 fn git_clones_over_http_from_the_cache() {
     if !installed("git") {
         return skip("git", "not installed");
     }
     let (origin, _names, proxy, url) = local("");
-    let directory = TempDir::new().unwrap();
+    let directory = repository();
     let at = directory.path();
-    // Nothing of the machine's own configuration.
-    let git = |arguments: &[&str]| {
-        let mut git = plain("git");
-        git.current_dir(at)
-            .env("HOME", at)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null");
-        git.args(["-c", "user.name=a", "-c", "user.email=a@site.test"]).args(arguments);
-        git
-    };
-    run(git(&["init", "-q", "work"])).unwrap();
-    std::fs::write(at.join("work/file"), "content\n").unwrap();
-    run(git(&["-C", "work", "add", "file"])).unwrap();
-    run(git(&["-C", "work", "commit", "-q", "-m", "one"])).unwrap();
-    run(git(&["clone", "-q", "--bare", "work", "bare.git"])).unwrap();
-    run(git(&["-C", "bare.git", "update-server-info"])).unwrap();
+    run(git(at, &["-C", "bare.git", "update-server-info"])).unwrap();
     serve_files(&origin, "/bare.git", &at.join("bare.git"));
-    let counts = twice(&proxy, |proxy| {
-        std::fs::remove_dir_all(at.join("clone")).ok();
-        let from = format!("{url}/bare.git");
-        git(&["-c", &format!("http.proxy={}", address(proxy.unwrap())), "clone", "-q", &from, "clone"])
-    });
-    let counts = counts.unwrap();
-    assert_eq!(std::fs::read_to_string(at.join("clone/file")).unwrap(), "content\n");
+    let counts = clones(at, &proxy, &format!("{url}/bare.git"));
     assert!(count(&counts, "hit") >= 3 && count(&counts, "tunnel") == 0, "{counts:?}");
     // It asks for the list of branches with no-cache each time; objects never change.
     let seen = origin.all();
@@ -195,7 +206,67 @@ fn git_clones_over_http_from_the_cache() {
         seen.iter().filter(|seen| seen.target.contains("/objects/") && !seen.target.contains("/info/"));
     assert!(objects.clone().count() >= 3);
     assert!(objects.clone().all(|seen| origin.hits(&seen.target) == 1), "{:#?}", proxy.log.all());
-    tell("git", "a local repository over http", &counts);
+    tell("git, the dumb protocol", "a local repository over http", &counts);
+}
+
+/// Answers as git's own program for web servers does. RFC 3875.
+fn http_backend(x: &mut Exchange, root: &Path) {
+    let (path, query) = x.request.target.split_once('?').unwrap_or((&x.request.target, ""));
+    let mut backend = git(root, &["http-backend"]);
+    backend.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "a");
+    backend.env("PATH_INFO", path).env("QUERY_STRING", query).env("REQUEST_METHOD", &x.request.method);
+    let named = [
+        ("content-type", "CONTENT_TYPE"),
+        ("content-encoding", "HTTP_CONTENT_ENCODING"),
+        ("git-protocol", "GIT_PROTOCOL"),
+    ];
+    for (field, variable) in named {
+        backend.envs(x.request.field(field).map(|value| (variable, value)));
+    }
+    let content = x.body();
+    backend.env("CONTENT_LENGTH", content.len().to_string());
+    backend.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut running = backend.spawn().unwrap();
+    let mut input = running.stdin.take().unwrap();
+    let writing = std::thread::spawn(move || input.write_all(&content));
+    let output = running.wait_with_output().unwrap().stdout;
+    writing.join().unwrap().ok();
+    let head = output.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+    let fields = String::from_utf8_lossy(&output[..head]).into_owned();
+    let (status, fields): (Vec<&str>, _) = fields.lines().partition(|line| line.starts_with("Status: "));
+    let status = status.first().map_or("200 OK", |line| line.trim_start_matches("Status: "));
+    x.reply(status, &fields, &output[head + 4..]);
+}
+
+/// What git asks by POST is passed on, in both directions and in chunks too.
+#[test]
+fn git_clones_and_pushes_by_the_smart_protocol() {
+    if !installed("git") {
+        return skip("git, the smart protocol", "not installed");
+    }
+    let (origin, _names, proxy, url) = local("");
+    let directory = repository();
+    let at = directory.path();
+    for path in ["info/refs", "git-upload-pack", "git-receive-pack"] {
+        let root = at.to_owned();
+        origin.on(&format!("/bare.git/{path}"), move |x| http_backend(x, &root));
+    }
+    let counts = clones(at, &proxy, &format!("{url}/bare.git"));
+    assert_eq!(count(&counts, "hit"), 0, "{counts:?}");
+    assert!(origin.hits("/bare.git/git-upload-pack") >= 2, "each clone asks for objects: {counts:?}");
+    tell("git, the smart protocol", "a local repository over http", &counts);
+
+    // More than git keeps in memory goes out in chunks, and does not shrink.
+    let large: Vec<u8> = (0..3_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(at.join("clone/large"), &large).unwrap();
+    run(git(at, &["-C", "clone", "add", "large"])).unwrap();
+    run(git(at, &["-C", "clone", "commit", "-q", "-m", "two"])).unwrap();
+    let proxied = format!("http.proxy={}", address(&proxy));
+    let push = ["-C", "clone", "-c", &proxied, "-c", "core.compression=0", "push", "-q", "origin", "HEAD"];
+    run(git(at, &push)).unwrap();
+    let pushed = origin.requests("/bare.git/git-receive-pack").pop().unwrap();
+    assert_eq!(pushed.field("transfer-encoding").as_deref(), Some("chunked"));
+    assert_eq!(git(at, &["-C", "bare.git", "show", "HEAD:large"]).output().unwrap().stdout, large);
 }
 
 /// An npm that knows nothing of this machine's settings and keeps nothing.
