@@ -13,7 +13,7 @@ pub(crate) fn installed(program: impl AsRef<std::ffi::OsStr>) -> bool {
 }
 
 /// What `tests/run` made ready for the clients.
-fn prepared(path: &str) -> PathBuf {
+pub(crate) fn prepared(path: &str) -> PathBuf {
     root().join("target/clients").join(path)
 }
 

@@ -1,11 +1,11 @@
-//! A whole site in headless Chromium by the PAC file: what the origin sees at first load, reload, hard reload, and
-//! when another browser comes. Firefox loads a page.
+//! A whole site in headless browsers by the PAC file: what the origin sees at first load, reload, hard reload, and when
+//! another browser comes.
 
 use crate::browser::{ECHO, websocket_echo};
-use crate::clients::{installed, plain};
+use crate::clients::installed;
 use crate::support::dns::NameServer;
 use crate::support::driver::Driver;
-use crate::support::{Client as Raw, Exchange, Origin, Proxy, pattern, skip};
+use crate::support::{Exchange, Origin, Proxy, pattern, skip};
 use fantoccini::Client;
 use serde_json::{Value, json};
 
@@ -30,9 +30,9 @@ Promise.all([text('/language'), text('/old'), text('/private'), font]).then(([la
   window.told = { language, moved, secret, jsonp }
   document.title = 'loaded'
 })
-const login = () => text('/login', { method: 'POST', body: 'user=me' })
+window.login = () => text('/login', { method: 'POST', body: 'user=me' })
 // What came before the connection broke, and then the rest.
-async function download () {
+window.download = async () => {
   const parts = []
   const read = async answer => {
     const reader = answer.body.getReader()
@@ -139,40 +139,66 @@ async fn call(browser: &Client, script: &str) -> Value {
     browser.execute_async(&script, vec![]).await.unwrap()
 }
 
-/// What Ctrl+Shift+R does; `WebDriver` has no word for it.
-async fn hard_reload(driver: &Driver, browser: &Client) {
-    browser.execute("window.old = true", vec![]).await.unwrap();
-    let session = browser.session_id().await.unwrap().unwrap();
-    let body = json!({ "cmd": "Page.reload", "params": { "ignoreCache": true } }).to_string();
-    let mut raw = Raw::connect(([127, 0, 0, 1], driver.port).into());
-    raw.send(format!(
-        "POST /session/{session}/goog/cdp/execute HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    ));
-    raw.response("POST").assert_status(200);
-}
-
 fn hits(origin: &Origin) -> Vec<usize> {
     SHARED.iter().map(|path| origin.hits(path)).collect()
 }
 
-#[test]
-fn chromium_takes_a_whole_site_by_the_pac_file() {
-    let Some(driver) = Driver::start() else {
-        return skip("Chromium with a PAC file", "chromedriver is not installed");
-    };
+/// A browser as the site's visitors use it.
+trait Browser {
+    /// A new one with a fresh profile, of somebody who reads this language.
+    async fn open(&self, language: &str) -> Client;
+    /// What Ctrl+Shift+R does; `WebDriver` has no word for it.
+    async fn reload_anew(&self, browser: &Client);
+    /// How often each of [`SHARED`] was asked for after the first load and a reload.
+    const RELOADED: [usize; 8];
+}
+
+struct Chromium(Driver, String);
+
+impl Browser for Chromium {
+    const RELOADED: [usize; 8] = [2, 1, 1, 1, 1, 1, 1, 1];
+
+    async fn open(&self, language: &str) -> Client {
+        let by_pac = format!("--proxy-pac-url={}", self.1);
+        let options = json!({ "prefs": { "intl.accept_languages": language } });
+        self.0.browser_of(&[&by_pac], options).await
+    }
+
+    async fn reload_anew(&self, browser: &Client) {
+        let body = json!({ "cmd": "Page.reload", "params": { "ignoreCache": true } });
+        self.0.post(browser, "goog/cdp/execute", &body).await;
+    }
+}
+
+struct Firefox(Driver, String);
+
+impl Browser for Firefox {
+    const RELOADED: [usize; 8] = [2, 2, 2, 2, 2, 2, 2, 2];
+
+    async fn open(&self, language: &str) -> Client {
+        self.0.firefox_by_pac(&self.1, &json!({ "intl.accept_languages": language })).await
+    }
+
+    async fn reload_anew(&self, browser: &Client) {
+        self.0.post(browser, "moz/context", &json!({ "context": "chrome" })).await;
+        let anew = "BrowserCommands.reloadSkipCache()";
+        self.0.post(browser, "execute/sync", &json!({ "script": anew, "args": [] })).await;
+        self.0.post(browser, "moz/context", &json!({ "context": "content" })).await;
+    }
+}
+
+/// Takes the whole site through a proxy that the PAC file names, as its visitors do.
+fn takes_the_site<B: Browser>(new: impl FnOnce(String) -> B) {
     let origin = site();
     let names = NameServer::start();
     names.address_of("site.test", [127, 0, 0, 1]);
     let proxy = Proxy::with(&names.config());
     let url = format!("http://site.test:{}/", origin.address.port());
     // Nobody else knows the name: what comes at all came through the proxy.
-    let by_pac = format!("--proxy-pac-url=http://{}/proxy.pac", proxy.address);
+    let browsers = new(format!("http://{}/proxy.pac", proxy.address));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let first =
-            driver.browser_of(&[&by_pac], json!({ "prefs": { "intl.accept_languages": "de" } })).await;
+        let first = browsers.open("de").await;
         first.goto(&url).await.unwrap();
         let told = loaded(&first).await;
         assert_eq!(hits(&origin), [1; 8], "first load");
@@ -184,15 +210,15 @@ fn chromium_takes_a_whole_site_by_the_pac_file() {
         first.execute("window.old = true", vec![]).await.unwrap();
         first.refresh().await.unwrap();
         loaded(&first).await;
-        assert_eq!(hits(&origin), [2, 1, 1, 1, 1, 1, 1, 1], "a reload asks for the page alone");
+        assert_eq!(hits(&origin), B::RELOADED, "a reload");
         assert_eq!(origin.last("/").field("if-none-match").as_deref(), Some("\"v\""));
 
-        hard_reload(&driver, &first).await;
+        first.execute("window.old = true", vec![]).await.unwrap();
+        browsers.reload_anew(&first).await;
         loaded(&first).await;
         let again = hits(&origin);
-        for (path, hits) in SHARED.iter().zip(&again).filter(|(path, _)| !["/old", "/new"].contains(path)) {
-            let before = if *path == "/" { 2 } else { 1 };
-            assert_eq!(*hits, before + 1, "a hard reload asks for {path}");
+        for (at, path) in SHARED.iter().enumerate().filter(|(_, path)| !["/old", "/new"].contains(path)) {
+            assert_eq!(again[at], B::RELOADED[at] + 1, "a hard reload asks for {path}");
             assert!(origin.last(path).field("cache-control").unwrap().contains("no-cache"), "{path}");
         }
 
@@ -210,8 +236,7 @@ fn chromium_takes_a_whole_site_by_the_pac_file() {
         first.close().await.unwrap();
 
         let before = hits(&origin);
-        let second =
-            driver.browser_of(&[&by_pac], json!({ "prefs": { "intl.accept_languages": "fr" } })).await;
+        let second = browsers.open("fr").await;
         second.goto(&url).await.unwrap();
         let told = loaded(&second).await;
         assert_eq!(hits(&origin), before, "another browser gets all of it from the store");
@@ -226,44 +251,20 @@ fn chromium_takes_a_whole_site_by_the_pac_file() {
     assert_eq!(origin.hits("/language"), asked);
 }
 
-/// Firefox takes a picture once the page has loaded, with a profile of its own; what its scripts fetch later may not
-/// come any more.
 #[test]
-fn firefox_loads_a_page_by_the_pac_file() {
+fn chromium_takes_a_whole_site_by_the_pac_file() {
+    let Some(driver) = Driver::start() else {
+        return skip("Chromium with a PAC file", "chromedriver is not installed");
+    };
+    takes_the_site(|pac| Chromium(driver, pac));
+}
+
+#[test]
+fn firefox_takes_a_whole_site_by_the_pac_file() {
     const WHAT: &str = "Firefox with a PAC file";
-    const LOADED: [&str; 5] = ["/", "/style.css", "/script.js", "/image.svg", "/jsonp"];
-    let Some(program) = ["firefox-esr", "firefox"].into_iter().find(|program| installed(program)) else {
+    if !["firefox-esr", "firefox"].into_iter().any(installed) {
         return skip(WHAT, "not installed");
-    };
-    let origin = site();
-    let names = NameServer::start();
-    names.address_of("site.test", [127, 0, 0, 1]);
-    let proxy = Proxy::with(&names.config());
-    let url = format!("http://site.test:{}/", origin.address.port());
-    let load = || {
-        let home = tempfile::tempdir().unwrap();
-        let profile = home.path().join("profile");
-        std::fs::create_dir(&profile).unwrap();
-        let pac = format!("http://{}/proxy.pac", proxy.address);
-        let settings = format!(
-            "user_pref(\"network.proxy.type\", 2);\nuser_pref(\"network.proxy.autoconfig_url\", \"{pac}\");\n"
-        );
-        std::fs::write(profile.join("user.js"), settings).unwrap();
-        let picture = home.path().join("picture.png");
-        let mut firefox = plain("timeout");
-        firefox.args(["-k", "1", "60", program, "--headless", "--no-remote", "--profile"]).arg(&profile);
-        firefox.env("HOME", home.path()).arg("--screenshot").arg(&picture).arg(&url);
-        let output = firefox.output().unwrap();
-        if picture.exists() { Ok(()) } else { Err(output) }
-    };
-    let hits = || LOADED.map(|path| origin.hits(path));
-    if let Err(output) = load() {
-        // Without a page it did not start here; with one, the page is to blame, or we.
-        assert_eq!(origin.hits("/"), 0, "{output:?}");
-        return skip(WHAT, &format!("it does not start here: {output:?}"));
     }
-    assert_eq!(hits(), [1; 5], "first load");
-    assert!(origin.last("/").field("via").is_some(), "through the proxy");
-    assert!(load().is_ok(), "the second start");
-    assert_eq!(hits(), [1; 5], "a browser that knows nothing gets it from the store");
+    let Some(driver) = Driver::firefox() else { return skip(WHAT, "geckodriver is not installed") };
+    takes_the_site(|pac| Firefox(driver, pac));
 }

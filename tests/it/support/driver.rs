@@ -1,26 +1,40 @@
-//! Headless Chromium, driven by chromedriver.
+//! Headless browsers: Chromium, driven by chromedriver, and Firefox, driven by geckodriver.
 
-use super::Proxy;
+use super::{Client as Raw, Proxy};
 use fantoccini::{Client, ClientBuilder};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// A running chromedriver; ends with the value.
+/// A running driver of one kind of browser; ends with the value.
 pub(crate) struct Driver {
     child: Child,
-    pub(crate) port: u16,
+    port: u16,
 }
 
 impl Driver {
+    /// Chromium's.
     pub(crate) fn start() -> Option<Self> {
+        Self::run("chromedriver".as_ref(), &["--port=0"], "started successfully on port")
+    }
+
+    /// Firefox's.
+    pub(crate) fn firefox() -> Option<Self> {
+        let built = crate::clients::prepared("geckodriver/bin/geckodriver");
+        let arguments = &["--port=0", "--allow-system-access"];
+        Self::run(built.as_os_str(), arguments, "Listening on")
+            .or_else(|| Self::run("geckodriver".as_ref(), arguments, "Listening on"))
+    }
+
+    /// Starts a driver whose line with `told` ends with its port.
+    fn run(program: &OsStr, arguments: &[&str], told: &str) -> Option<Self> {
         let spawned =
-            Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+            Command::new(program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = spawned.ok()?;
         let mut lines = BufReader::new(child.stdout.take()?).lines();
-        let told = |line: &String| line.contains("started successfully on port");
-        let port = lines.by_ref().map_while(Result::ok).find(told)?;
-        let port = port.trim_end_matches('.').rsplit(' ').next()?.parse().ok()?;
+        let port = lines.by_ref().map_while(Result::ok).find(|line| line.contains(told))?;
+        let port = port.trim_end_matches('.').rsplit([' ', ':']).next()?.parse().ok()?;
         // It must not block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Some(Self { child, port })
@@ -54,14 +68,38 @@ impl Driver {
         ];
         arguments.extend(more);
         options["args"] = json!(arguments);
-        let capabilities = json!({ "goog:chromeOptions": options });
-        let capabilities = capabilities.as_object().unwrap().clone();
-        let driver = format!("http://127.0.0.1:{}", self.port);
+        self.session(&json!({ "goog:chromeOptions": options })).await
+    }
+
+    /// A new Firefox with a fresh profile, which asks this PAC file and has these preferences.
+    pub(crate) async fn firefox_by_pac(&self, pac: &str, preferences: &Value) -> Client {
+        self.session(&json!({
+            "proxy": { "proxyType": "pac", "proxyAutoconfigUrl": pac },
+            "moz:firefoxOptions": { "args": ["-headless"], "prefs": preferences },
+        }))
+        .await
+    }
+
+    async fn session(&self, capabilities: &Value) -> Client {
         ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&driver)
+            .capabilities(capabilities.as_object().unwrap().clone())
+            .connect(&format!("http://127.0.0.1:{}", self.port))
             .await
             .unwrap()
+    }
+
+    /// What one driver has beyond `WebDriver`: a POST below the browser's session.
+    pub(crate) async fn post(&self, browser: &Client, path: &str, body: &Value) {
+        let session = browser.session_id().await.unwrap().unwrap();
+        let body = body.to_string();
+        let mut raw = Raw::connect(([127, 0, 0, 1], self.port).into());
+        raw.send(format!(
+            "POST /session/{session}/{path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.port,
+            body.len()
+        ));
+        raw.response("POST").assert_status(200);
     }
 }
 
