@@ -37,13 +37,25 @@ impl Site {
 
     /// `larder run -- sh -c SCRIPT`.
     fn script(&self, script: &str) -> Command {
-        let mut run = command();
+        let mut run = undisturbed(command().get_program());
         run.arg("--config").arg(self.config()).args(["run", "--", "sh", "-c", script]);
         run
     }
 
     fn run(&self, script: &str) -> Output {
         self.script(script).output().unwrap()
+    }
+}
+
+/// A program that ignores no signal, even where the tests run in the background of a shell, which lets what it starts
+/// ignore those of the keyboard.
+fn undisturbed(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if cfg!(target_os = "linux") {
+        let mut env = command_of("env");
+        env.arg("--default-signal").arg(program);
+        env
+    } else {
+        command_of(program)
     }
 }
 
@@ -134,7 +146,7 @@ fn signals_go_on_to_the_command_which_decides() {
 fn what_was_ignored_before_stays_ignored_in_the_command() {
     let site = Site::start();
     let ignored = |trap: &str| {
-        let mut run = command_of("sh");
+        let mut run = undisturbed("sh");
         run.args(["-c", &format!("{trap} exec \"$0\" \"$@\"")]).arg(command().get_program());
         run.arg("--config").arg(site.config()).args(["run", "--", "grep", "SigIgn", "/proc/self/status"]);
         let told = text(&run.output().unwrap().stdout);
@@ -168,7 +180,7 @@ fn a_key_of_the_terminal_reaches_the_command_once() {
         site.config().display(),
         file.display()
     );
-    let mut terminal = command_of("script");
+    let mut terminal = undisturbed("script");
     terminal.args(["-qec", &run, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut terminal = Running(terminal.spawn().unwrap());
     let mut keys = terminal.0.stdin.take().unwrap();

@@ -115,7 +115,7 @@ pub(crate) fn command() -> Command {
 }
 
 /// The same for another program, which may run the binary.
-pub(crate) fn command_of(program: &str) -> Command {
+pub(crate) fn command_of(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
