@@ -8,6 +8,7 @@ mod support;
 
 mod access_log;
 mod admin;
+mod api;
 mod bad_input;
 mod browser;
 mod buffers;
