@@ -32,6 +32,7 @@ mod invalidation;
 mod limits;
 mod methods;
 mod pac;
+mod page;
 mod parents;
 mod pool;
 mod process;
