@@ -1,5 +1,5 @@
-//! A whole site in headless browsers by the PAC file: what the origin sees at first load, reload, hard reload, and when
-//! another browser comes.
+//! A whole site in headless browsers by the PAC file: what the origin sees at first load, reload, hard reload, revisit,
+//! and when another browser comes.
 
 use crate::browser::{ECHO, websocket_echo};
 use crate::clients::installed;
@@ -221,6 +221,11 @@ fn takes_the_site<B: Browser>(new: impl FnOnce(String) -> B) {
             assert_eq!(again[at], B::RELOADED[at] + 1, "a hard reload asks for {path}");
             assert!(origin.last(path).field("cache-control").unwrap().contains("no-cache"), "{path}");
         }
+
+        first.goto("about:blank").await.unwrap();
+        first.goto(&url).await.unwrap();
+        loaded(&first).await;
+        assert_eq!(hits(&origin), again, "who comes back asks for nothing");
 
         assert_eq!(call(&first, "login()").await, "user=me");
         assert_eq!(call(&first, ECHO).await, "over the proxy");
