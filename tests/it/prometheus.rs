@@ -67,14 +67,24 @@ impl Prometheus {
         serde_json::from_slice(&response.body).unwrap_or_else(|e| panic!("{e}: {response}"))
     }
 
-    /// The value of each series of the answer. What is no `PromQL` panics.
+    /// The series of the answer, as `name="value"` pairs, and their values. What is no `PromQL` panics.
     #[track_caller]
-    fn values(&self, query: &str) -> Vec<f64> {
+    fn series(&self, query: &str) -> Vec<(String, f64)> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let answer = self.ask(&format!("/api/v1/query?query={encoded}"));
         assert_eq!(answer["status"], "success", "{query}: {answer}");
-        let series = answer["data"]["result"].as_array().unwrap();
-        series.iter().map(|series| series["value"][1].as_str().unwrap().parse().unwrap()).collect()
+        let series = answer["data"]["result"].as_array().unwrap().iter();
+        let told = series.map(|series| {
+            let labels = series["metric"].as_object().unwrap().iter();
+            let labels: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
+            (labels.join(","), series["value"][1].as_str().unwrap().parse().unwrap())
+        });
+        told.collect()
+    }
+
+    #[track_caller]
+    fn values(&self, query: &str) -> Vec<f64> {
+        self.series(query).into_iter().map(|(_, value)| value).collect()
     }
 
     fn value(&self, query: &str) -> Option<f64> {
@@ -138,14 +148,72 @@ fn every_query_of_the_dashboard_finds_something() {
     let Some(prometheus) = Prometheus::start(&proxy) else { return };
     exchanges(&proxy);
     for (title, query) in queries() {
-        let query = query
-            .replace("$__rate_interval", "5m")
-            .replace("$__range", "6h")
-            .replace("$job", "larder")
-            .replace("$instance", ".+");
         // What has not happened is left out of the picture.
         let query = query.strip_suffix(" > 0").unwrap_or(&query);
         eventually(&format!("{title}: {query}"), || (!prometheus.values(query).is_empty()).then_some(()));
+    }
+}
+
+/// What the panels answer, in order, after known traffic: a panel's title; what is in the labels of one of its series;
+/// and its value, from and to.
+const ANSWERS: [(&str, &str, f64, f64); 29] = [
+    ("Hit ratio by requests", "", 6.0 / 29.0 - 1e-6, 6.0 / 29.0 + 1e-6),
+    ("Hit ratio by bytes", "", 600.0 / 1_201_201.0 - 1e-9, 600.0 / 1_201_201.0 + 1e-9),
+    ("Bytes saved", "", 599.0, 6_000.0),
+    ("Requests", "", 1e-3, 1e3),
+    ("Hit ratio", "", 6.0 / 29.0 - 1e-6, 6.0 / 29.0 + 1e-6),
+    ("Hit ratio", "", 600.0 / 1_201_201.0 - 1e-9, 600.0 / 1_201_201.0 + 1e-9),
+    ("Requests by cache result", "result=\"bypass\"", 1e-4, 1e3),
+    ("Traffic and what is saved of it", "", 1.0, 1e7),
+    ("Traffic and what is saved of it", "", 1.0, 1e7),
+    ("Traffic and what is saved of it", "", 1e-2, 1e5),
+    ("Errors towards origins by type", "error=\"connection_refused\"", 1e-4, 1e3),
+    ("Time to first byte by cache result", "result=\"hit\"", 1e-7, 10.0),
+    ("Time to first byte by cache result", "result=\"miss\"", 1e-7, 10.0),
+    ("Duration by cache result", "result=\"hit\"", 1e-7, 10.0),
+    ("Duration by cache result", "result=\"miss\"", 1e-7, 10.0),
+    ("Why requests went to an origin", "reason=\"uri-miss\"", 1e-4, 1e3),
+    ("Why responses were not stored", "reason=\"private\"", 1e-4, 1e3),
+    ("Occupancy of the store", "", 300_000.0, 1_048_576.0),
+    ("Occupancy of the store", "", 300_000.0, 1_048_576.0),
+    ("Occupancy of the store", "", 1_048_576.0, 1_048_576.0),
+    ("Stored and evicted", "", 1e-3, 1e3),
+    ("Stored and evicted", "", 1e-3, 1e3),
+    ("Tunnels", "", 1.0, 1.0),
+    ("Saturation", "", 1e-9, 0.5),
+    ("Saturation", "", 1e-9, 0.99),
+    ("Saturation", "", 0.0, 0.99),
+    ("What ought not to happen", "", 0.0, 0.0),
+    ("What ought not to happen", "limit=\"connections\"", 0.0, 0.0),
+    ("What ought not to happen", "", 0.0, 1e3),
+];
+
+#[test]
+fn each_panel_of_the_dashboard_answers_its_question() {
+    let proxy = Proxy::with("cache.memory = '1MiB'");
+    let Some(prometheus) = Prometheus::start(&proxy) else { return };
+    let origin = Origin::start();
+    origin.serve("/private", "200 OK", &["Cache-Control: private"], b"x");
+    origin.on("/fill", |x| x.reply("200 OK", &["Cache-Control: max-age=60"], vec![b'x'; 60_000]));
+    // Six hits and, beside the failure, 23 that were none.
+    exchanges(&proxy);
+    proxy.get(&origin.url("/private")).assert_status(200);
+    for number in 0..20 {
+        proxy.get(&origin.url(&format!("/fill?{number}"))).assert_status(200);
+    }
+    let mut tunnel = proxy.client();
+    tunnel.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address));
+    tunnel.response("CONNECT").assert_status(200);
+    let mut panels = queries().into_iter();
+    for (title, labels, from, to) in ANSWERS {
+        let (_, query) = panels
+            .by_ref()
+            .find(|(panel, _)| panel == title)
+            .unwrap_or_else(|| panic!("the panel {title:?} asks no more"));
+        eventually(&format!("{title} from {from} to {to}: {query}"), || {
+            let mut series = prometheus.series(&query).into_iter().filter(|(of, _)| of.contains(labels));
+            series.find(|(_, value)| (from..=to).contains(value))
+        });
     }
 }
 
@@ -163,13 +231,18 @@ fn dashboard() -> serde_json::Value {
     serde_json::from_str(&tree("config/grafana/larder.json")).unwrap()
 }
 
-/// The dashboard's queries, with the titles of their panels.
+/// The dashboard's queries, with the titles of their panels, for all instances and times.
 fn queries() -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let mut queries = Vec::new();
     for panel in dashboard()["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().unwrap() {
-            queries.push((text(&panel["title"]), text(&target["expr"])));
+            let query = text(&target["expr"])
+                .replace("$__rate_interval", "5m")
+                .replace("$__range", "6h")
+                .replace("$job", "larder")
+                .replace("$instance", ".+");
+            queries.push((text(&panel["title"]), query));
         }
     }
     queries
