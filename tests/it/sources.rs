@@ -5,9 +5,10 @@
 //! what works there and fails here is a failure.
 
 use crate::clients::{installed, plain};
+use crate::support::authority::Authority;
 use crate::support::dns::NameServer;
 use crate::support::proxy::{command, root};
-use crate::support::{Exchange, Origin, Proxy, eventually, skip};
+use crate::support::{Exchange, Origin, Proxy, eventually, pattern, skip};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -140,6 +141,26 @@ fn local(config: &str) -> (Origin, NameServer, Proxy, String) {
     (origin, names, proxy, url)
 }
 
+/// A proxy whose configuration is an example, with nothing in front of it but what a site of this machine needs: its
+/// name, leave to reach it, and `more`. Rules know no ports, so that the example's one is for the site at any.
+fn under(name: &str, more: &str) -> (NameServer, Proxy) {
+    let names = NameServer::start();
+    names.address_of("site.test", [127, 0, 0, 1]);
+    let before = format!("access.allow_hosts = ['site.test']\n{}{more}", names.config());
+    let example = example(name).replace("REGISTRY_HOST", "site.test");
+    let proxy = Proxy::closed().config(&(before + &example)).start();
+    (names, proxy)
+}
+
+/// The same in front of an origin that speaks nothing but TLS, and the http URL by which clients ask for it.
+fn over_tls(name: &str) -> (Origin, NameServer, Proxy, String) {
+    let authority = Authority::new();
+    let origin = authority.origin(&["site.test"]);
+    let (names, proxy) = under(name, &authority.config());
+    let url = origin.url_at("site.test", "").replace("https:", "http:");
+    (origin, names, proxy, url)
+}
+
 fn serve(origin: &Origin, path: &str, body: Vec<u8>) {
     origin.on(path, move |x| x.reply("200 OK", &["Cache-Control: max-age=60"], &body));
 }
@@ -183,9 +204,27 @@ fn clones(at: &Path, proxy: &Proxy, from: &str) -> Counts {
     let counts = twice(proxy, |proxy| {
         std::fs::remove_dir_all(at.join("clone")).ok();
         git(at, &["-c", &format!("http.proxy={}", address(proxy.unwrap())), "clone", "-q", from, "clone"])
-    });
+    })
+    .unwrap();
     assert_eq!(std::fs::read_to_string(at.join("clone/file")).unwrap(), "content\n", "{counts:?}");
-    counts.unwrap()
+    counts
+}
+
+/// Clones a repository of files twice: the second time its objects come from the cache.
+fn clones_of_files(origin: &Origin, proxy: &Proxy, url: &str) -> Counts {
+    let directory = repository();
+    let at = directory.path();
+    run(git(at, &["-C", "bare.git", "update-server-info"])).unwrap();
+    serve_files(origin, "/bare.git", &at.join("bare.git"));
+    let counts = clones(at, proxy, &format!("{url}/bare.git"));
+    assert!(count(&counts, "hit") >= 3 && count(&counts, "tunnel") == 0, "{counts:?}");
+    // It asks for the list of branches with no-cache each time; objects never change.
+    let seen = origin.all();
+    let objects =
+        seen.iter().filter(|seen| seen.target.contains("/objects/") && !seen.target.contains("/info/"));
+    assert!(objects.clone().count() >= 3);
+    assert!(objects.clone().all(|seen| origin.hits(&seen.target) == 1), "{:#?}", proxy.log.all());
+    counts
 }
 
 #[test]
@@ -194,19 +233,67 @@ fn git_clones_over_http_from_the_cache() {
         return skip("git", "not installed");
     }
     let (origin, _names, proxy, url) = local("");
-    let directory = repository();
-    let at = directory.path();
-    run(git(at, &["-C", "bare.git", "update-server-info"])).unwrap();
-    serve_files(&origin, "/bare.git", &at.join("bare.git"));
-    let counts = clones(at, &proxy, &format!("{url}/bare.git"));
-    assert!(count(&counts, "hit") >= 3 && count(&counts, "tunnel") == 0, "{counts:?}");
-    // It asks for the list of branches with no-cache each time; objects never change.
-    let seen = origin.all();
-    let objects =
-        seen.iter().filter(|seen| seen.target.contains("/objects/") && !seen.target.contains("/info/"));
-    assert!(objects.clone().count() >= 3);
-    assert!(objects.clone().all(|seen| origin.hits(&seen.target) == 1), "{:#?}", proxy.log.all());
+    let counts = clones_of_files(&origin, &proxy, &url);
     tell("git, the dumb protocol", "a local repository over http", &counts);
+}
+
+#[test]
+fn git_clones_by_http_under_its_example_what_is_fetched_over_tls() {
+    if !installed("git") {
+        return skip("git under its example", "not installed");
+    }
+    let (origin, _names, proxy, url) = over_tls("git.toml");
+    let counts = clones_of_files(&origin, &proxy, &url);
+    tell("git, the dumb protocol", "a local repository by http, fetched over https", &counts);
+    // As the example says it to git. By https it would fail: nothing but the proxy trusts the origin's authority.
+    let https = url.replace("http:", "https:");
+    let directory = TempDir::new().unwrap();
+    let proxied = format!("http.proxy={}", address(&proxy));
+    let instead = format!("url.{url}/.insteadOf={https}/");
+    let from = format!("{https}/bare.git");
+    run(git(directory.path(), &["-c", &proxied, "-c", &instead, "clone", "-q", &from, "clone"])).unwrap();
+}
+
+/// Downloads a file twice in the way that `ask` says: the second time it comes from the cache.
+fn downloads(client: &str, ask: impl Fn(&Proxy, &str) -> Command) {
+    if !installed(client) {
+        return skip(&format!("{client} under the example for downloads"), "not installed");
+    }
+    let (origin, _names, proxy, url) = over_tls("downloads.toml");
+    let content = pattern(300_000);
+    serve(&origin, "/file.bin", content.clone());
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file.bin");
+    let counts = twice(&proxy, |proxy| {
+        std::fs::remove_file(&file).ok();
+        let mut command = ask(proxy.unwrap(), &format!("{url}/file.bin"));
+        command.current_dir(directory.path());
+        command
+    })
+    .unwrap();
+    assert!(std::fs::read(&file).unwrap() == content, "{client} wrote another file");
+    assert_eq!(counts, Counts::from([("hit".to_owned(), 1)]));
+    assert_eq!(origin.hits("/file.bin"), 1, "{client}");
+    tell(client, "a local file by http, fetched over https", &counts);
+}
+
+#[test]
+fn curl_downloads_by_http_under_the_example_what_is_fetched_over_tls() {
+    downloads("curl", |proxy, url| {
+        let mut curl = plain("curl");
+        curl.args(["-sSf", "-x", &address(proxy), "-O", url]);
+        curl
+    });
+}
+
+#[test]
+fn wget_downloads_by_http_under_the_example_what_is_fetched_over_tls() {
+    downloads("wget", |proxy, url| {
+        let mut wget = plain("wget");
+        wget.args(["-nv", "--tries=1", "-e", "use_proxy=on"]);
+        wget.args(["-e", &format!("http_proxy={}", address(proxy)), url]);
+        wget
+    });
 }
 
 /// Answers as git's own program for web servers does. RFC 3875.
