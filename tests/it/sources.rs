@@ -526,3 +526,71 @@ fn apt_updates_and_downloads_from_the_cache() {
         tell("apt", "this machine's own sources", &counts);
     }
 }
+
+/// An apt that knows nothing of this machine but its programs: settings, state and cache are below a directory.
+fn apt(at: &Path, proxy: &Proxy) -> Command {
+    for path in ["state/lists/partial", "cache/archives/partial", "to"] {
+        std::fs::remove_dir_all(at.join(path.split('/').next().unwrap())).ok();
+        std::fs::create_dir_all(at.join(path)).unwrap();
+    }
+    let mut settings = format!("Acquire::http::Proxy \"{}\";\n", address(proxy));
+    for (key, value) in [("State", "state"), ("State::status", "status"), ("Cache", "cache"), ("Etc", "etc")]
+    {
+        settings += &format!("Dir::{key} \"{}\";\n", at.join(value).display());
+    }
+    settings += "APT::Sandbox::User \"root\"; Acquire::Retries \"0\"; Acquire::Languages \"none\";\n";
+    std::fs::write(at.join("settings"), settings).unwrap();
+    let mut apt = plain("sh");
+    apt.current_dir(at).env("APT_CONFIG", at.join("settings"));
+    apt.args(["-ec", "apt-get -q update; cd to; apt-get -q download larder-test"]);
+    apt
+}
+
+/// A flat repository of one package: its file, and the list that names it.
+fn packages(at: &Path) -> (Vec<u8>, String) {
+    let control = "Package: larder-test\nVersion: 1.0\nArchitecture: all\nMaintainer: a <a@site.test>\n\
+                   Description: nothing\n";
+    std::fs::create_dir_all(at.join("package/DEBIAN")).unwrap();
+    std::fs::write(at.join("package/DEBIAN/control"), control).unwrap();
+    let mut build = Command::new("sh");
+    // It takes no directory that others cannot read.
+    build.current_dir(at).args(["-ec", "chmod 755 package/DEBIAN; dpkg-deb --build package file.deb"]);
+    run(build).unwrap();
+    let file = std::fs::read(at.join("file.deb")).unwrap();
+    let sum = Command::new("sha256sum").current_dir(at).arg("file.deb").output().unwrap();
+    let sum = String::from_utf8(sum.stdout).unwrap();
+    let (size, sum) = (file.len(), sum.split(' ').next().unwrap());
+    let list = format!("{control}Filename: ./larder-test_1.0_all.deb\nSize: {size}\nSHA256: {sum}\n");
+    (file, list)
+}
+
+/// A mirror that names no lifetimes: that of packages is the example's, and lists are left to the mirror.
+#[test]
+fn apt_downloads_from_the_cache_under_its_example_what_a_mirror_serves_without_a_lifetime() {
+    for program in ["apt-get", "dpkg-deb", "sha256sum"] {
+        if !installed(program) {
+            return skip("apt under its example", &format!("{program} is not installed"));
+        }
+    }
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    let (file, list) = packages(at);
+    let origin = Origin::start();
+    let deb = "/./larder-test_1.0_all.deb";
+    for (path, body) in [("/./Packages", list.into_bytes()), (deb, file.clone())] {
+        origin.on(path, move |x| x.reply("200 OK", &[], &body));
+    }
+    let (_names, proxy) = under("apt.toml", "");
+    std::fs::create_dir(at.join("etc")).unwrap();
+    std::fs::write(at.join("status"), "").unwrap();
+    let source = format!("deb [trusted=yes] {} ./\n", origin.url_at("site.test", ""));
+    std::fs::write(at.join("etc/sources.list"), source).unwrap();
+    let counts = twice(&proxy, |proxy| apt(at, proxy.unwrap())).unwrap();
+    assert!(std::fs::read(at.join("to/larder-test_1.0_all.deb")).unwrap() == file);
+    let lines = proxy.log.wait_count("the log", 2, |line| line.contains(".deb"));
+    let results = lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    assert_eq!(results.map(|line| line["result"].clone()).collect::<Vec<_>>(), ["miss", "hit"]);
+    assert_eq!(origin.hits(deb), 1);
+    assert_eq!(origin.hits("/./Packages"), 2, "{counts:?}");
+    tell("apt", "a local repository over http", &counts);
+}
