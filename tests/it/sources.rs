@@ -8,7 +8,7 @@ use crate::clients::{installed, plain};
 use crate::support::authority::Authority;
 use crate::support::dns::NameServer;
 use crate::support::proxy::{command, root};
-use crate::support::{Exchange, Origin, Proxy, eventually, pattern, skip};
+use crate::support::{Exchange, Origin, Proxy, eventually, nobody, pattern, skip};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
@@ -72,22 +72,82 @@ fn twice(proxy: &Proxy, ask: impl Fn(Option<&Proxy>) -> Command) -> Result<Count
 
 /// The same with a source outside; `None`: it was skipped.
 fn outside(client: &str, proxy: &Proxy, ask: impl Fn(Option<&Proxy>) -> Command) -> Option<Counts> {
+    compared(client, proxy, ask).map_err(|why| skip(client, &why)).ok()
+}
+
+/// What the second run got, or why the source tells nothing of Larder. Where only the way through Larder fails, it
+/// ends the test.
+fn compared(client: &str, proxy: &Proxy, ask: impl Fn(Option<&Proxy>) -> Command) -> Result<Counts, String> {
     let failed = match twice(proxy, &ask) {
-        Ok(counts) => return Some(counts),
+        Ok(counts) => return Ok(counts),
         Err(failed) => failed,
     };
-    if let Err(without) = run(ask(None)) {
-        skip(client, &format!("the source fails without Larder too: {without}"));
-        return None;
-    }
+    run(ask(None)).map_err(|without| format!("the source fails without Larder too: {without}"))?;
     // It may have come back meanwhile.
     match twice(proxy, &ask) {
-        Ok(counts) => Some(counts),
+        Ok(counts) => Ok(counts),
         Err(again) => panic!(
             "{client} works without Larder, and not through it: {failed}; {again}; {:#?}",
             proxy.log.all()
         ),
     }
+}
+
+/// curl, which fails where the answer is no success.
+fn curl(url: &str, proxy: Option<&Proxy>) -> Command {
+    let mut curl = plain("curl");
+    curl.args(["-sSf", url]);
+    if let Some(proxy) = proxy {
+        curl.args(["-x", &address(proxy)]);
+    }
+    curl
+}
+
+#[test]
+fn a_source_that_fails_without_larder_too_is_skipped() {
+    if !installed("curl") {
+        return skip("sources that fail", "curl is not installed");
+    }
+    let (nobody, proxy) = (nobody(), Proxy::open());
+    let asked = std::cell::Cell::new(Vec::new());
+    let why = compared("curl", &proxy, |proxy| {
+        asked.set([asked.take(), vec![proxy.is_some()]].concat());
+        curl(&format!("http://{nobody}/"), proxy)
+    });
+    assert!(why.clone().unwrap_err().starts_with("the source fails without Larder too: curl: "), "{why:?}");
+    assert_eq!(asked.take(), [true, false], "through Larder, and without it");
+}
+
+#[test]
+fn a_source_that_fails_through_larder_alone_is_a_failure() {
+    if !installed("curl") {
+        return skip("sources that fail through Larder", "curl is not installed");
+    }
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    // It leads to no private network.
+    let proxy = Proxy::closed().start();
+    let compare = || compared("curl", &proxy, |proxy| curl(&origin.url("/x"), proxy));
+    let failure = std::panic::catch_unwind(std::panic::AssertUnwindSafe(compare)).unwrap_err();
+    let told = failure.downcast::<String>().unwrap();
+    assert!(told.starts_with("curl works without Larder, and not through it: "), "{told}");
+    assert_eq!(origin.hits("/x"), 1, "without Larder");
+}
+
+#[test]
+fn a_source_that_has_come_back_counts() {
+    if !installed("curl") {
+        return skip("sources that come back", "curl is not installed");
+    }
+    let origin = Origin::start();
+    origin.on("/x", |x| match x.number {
+        1 => x.reply("503 Service Unavailable", &["Cache-Control: no-store"], ""),
+        _ => x.reply("200 OK", &["Cache-Control: max-age=60"], "x"),
+    });
+    let proxy = Proxy::open();
+    let counts = compared("curl", &proxy, |proxy| curl(&origin.url("/x"), proxy));
+    assert_eq!(counts, Ok(Counts::from([("hit".to_owned(), 1)])));
+    assert_eq!(origin.hits("/x"), 3, "the failure, the run without Larder, and one for the cache");
 }
 
 /// Whether what `client` needs is there, and outside sources may be asked.
@@ -280,8 +340,8 @@ fn downloads(client: &str, ask: impl Fn(&Proxy, &str) -> Command) {
 #[test]
 fn curl_downloads_by_http_under_the_example_what_is_fetched_over_tls() {
     downloads("curl", |proxy, url| {
-        let mut curl = plain("curl");
-        curl.args(["-sSf", "-x", &address(proxy), "-O", url]);
+        let mut curl = curl(url, Some(proxy));
+        curl.arg("-O");
         curl
     });
 }
