@@ -1,4 +1,4 @@
-//! README.md names only what there is: flags, variables, keys, commands, metrics and endpoints.
+//! README.md names only what there is: flags, variables, keys, commands, metrics, endpoints, clients and examples.
 
 use crate::support::Proxy;
 use crate::support::proxy::{self, command, root};
@@ -63,4 +63,38 @@ fn its_metrics_and_endpoints_answer() {
         assert!(text.contains(&format!("{path}`")) || text.contains(&format!("{path}?")), "{path}");
         assert_ne!(proxy.admin("GET", path, &[], "").status, 404, "{path}");
     }
+}
+
+/// The rows of the table of clients: who, and what can be cached.
+fn clients(text: &str) -> Vec<(&str, &str)> {
+    let table = text.split("\n| client |").nth(1).unwrap().split("\n\n").next().unwrap();
+    // After the line of hyphens.
+    let rows = table.lines().skip(2).map(|row| row.trim_matches(['|', ' ']).split_once(" | ").unwrap());
+    rows.collect()
+}
+
+#[test]
+fn its_table_has_a_row_for_each_client_that_is_tested() {
+    let text = readme();
+    let rows = clients(&text);
+    for client in ["curl", "wget", "apt", "pip", "npm", "cargo", "git", "httpx", "Node", "Go"] {
+        let names = |who: &str| who.split(|c: char| !c.is_alphanumeric()).any(|word| word == client);
+        let own: Vec<_> = rows.iter().filter(|(who, _)| names(who)).collect();
+        assert_eq!(own.len(), 1, "{client}: {own:?}");
+        let (_, what) = own[0];
+        // What their tests hold them to.
+        let tunnelled = what.starts_with("nothing: ") && what.contains("all of it is tunnelled");
+        assert_eq!(tunnelled, ["pip", "cargo"].contains(&client), "{client}: {what}");
+    }
+}
+
+#[test]
+fn its_table_names_every_example_and_no_other() {
+    const FOLDER: &str = "config/examples/";
+    let text = readme();
+    let named = clients(&text).into_iter().flat_map(|(_, what)| words(what, FOLDER, "/.-_"));
+    let named: BTreeSet<_> = named.map(|path| path[FOLDER.len()..].to_owned()).collect();
+    let files = std::fs::read_dir(root().join(FOLDER)).unwrap();
+    let files = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(named, files.collect::<BTreeSet<_>>());
 }
