@@ -187,6 +187,17 @@ impl App {
                 let (_, target) = cache::parse_url(url).map_err(invalid)?;
                 self.cache.purge(&target, &self.proxy.settings().cache, purge.dry_run)
             }
+            PurgeWhat::Path(url) => {
+                let (_, target) = cache::parse_url(url).map_err(invalid)?;
+                if target.path.contains(&b'?') {
+                    return Err(invalid(format!("{url:?}: found a query, expected a URL without one")));
+                }
+                let path = target.url();
+                let fits = |url: &str| {
+                    url.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('?'))
+                };
+                self.cache.store().purge(fits, purge.dry_run)
+            }
             PurgeWhat::Host(host) => {
                 let wanted = cache::parse_host(host).map_err(invalid)?;
                 self.cache.store().purge(|url| cache::host_of(url) == wanted, purge.dry_run)

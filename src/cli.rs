@@ -294,7 +294,10 @@ pub struct What {
     /// Full URL, query included
     #[arg(value_name = "URL")]
     pub url: Option<String>,
-    /// All URLs that match, * being any bytes
+    /// A URL with whatever query, and without one
+    #[arg(long, value_name = "URL")]
+    pub path: Option<String>,
+    /// All URLs that match, * being any bytes and ? any one
     #[arg(long, value_name = "PATTERN")]
     pub glob: Option<String>,
     /// All URLs of a host

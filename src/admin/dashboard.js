@@ -73,7 +73,10 @@ function lock() {
 
 $('token').addEventListener('submit', event => {
   event.preventDefault()
-  token = $('token-value').value
+  const given = $('token-value').value.trim()
+  // Nothing else fits into a field of a request.
+  if (!/^[\x20-\x7e]+$/.test(given)) return state('token-state', 'This is no token: it has characters that none can have.', 'bad')
+  token = given
   sessionStorage.setItem('larder-token', token)
   $('token-value').value = ''
   $('token').hidden = true
@@ -127,7 +130,7 @@ function figures(stats) {
   const { requests, store } = stats
   const now = { at: performance.now(), requests, start: stats.process.start_seconds }
   // A restart counts from the beginning.
-  if (looks.length && looks[0].start !== now.start) { looks.length = 0; after = 0; kept.length = 0 }
+  if (looks.length && looks[0].start !== now.start) { looks.length = 0; forget() }
   looks.push(now)
   if (looks.length > WINDOW + 1) looks.shift()
   const before = looks[0]
@@ -167,11 +170,19 @@ function figures(stats) {
 let after = 0
 const kept = []
 
+// Their numbers begin anew.
+function forget() {
+  after = 0
+  kept.length = 0
+  $('exchange-rows').replaceChildren()
+}
+
 for (const result of RESULTS) $('exchange-result').append(element('option', { value: result }, result))
 
 async function exchanges() {
   const told = await ask(`/api/v1/exchanges?after=${after}`)
-  const fresh = told.next < after ? [] : told.exchanges
+  if (told.next < after) return forget()
+  const fresh = told.exchanges
   after = told.next
   if (fresh.length) {
     kept.unshift(...fresh.reverse())
@@ -187,46 +198,58 @@ function list() {
   const fits = x => (!result || x.result === result) &&
     words.every(word => `${x.url} ${x.client} ${x.method} ${x.status} ${x.result} ${x.reason ?? ''} ${x.error ?? ''} ${x.rule ?? ''}`.toLowerCase().includes(word))
   const shown = kept.filter(fits).slice(0, SHOWN)
-  const focused = document.activeElement?.dataset?.seq
-  $('exchange-rows').replaceChildren(...shown.map(row))
-  if (focused) rowOf(focused)?.focus()
+  // A row that stays is not drawn anew: it may have the focus, or be just about to be clicked.
+  const rows = $('exchange-rows')
+  const wanted = new Set(shown.map(x => String(x.seq)))
+  const there = new Map()
+  for (const one of [...rows.children]) {
+    if (wanted.has(one.dataset.row)) there.set(one.dataset.row, one)
+    else one.remove()
+  }
+  let at = rows.firstChild
+  for (const x of shown) {
+    if (there.get(String(x.seq)) === at && at) at = at.nextSibling
+    else rows.insertBefore(row(x), at)
+  }
   const none = kept.length ? 'None of the last exchanges fits.' : 'No exchange yet. Send a request through the proxy, and it appears here.'
   state('exchange-state', shown.length ? '' : none)
 }
-
-const rowOf = seq => $('exchange-rows').querySelector(`[data-seq="${Number(seq)}"]`)
 
 function row(x) {
   // What is no HTTP has neither.
   const unread = x.url === '-'
   const open = element('button', { className: 'url', type: 'button' }, unread ? 'what could not be read' : x.url)
-  open.dataset.seq = x.seq
-  open.addEventListener('click', () => decide({ exchange: x }))
+  open.addEventListener('click', () => decide({ exchange: x, from: open }))
   const at = element('time', { dateTime: x.time }, new Date(x.time).toLocaleTimeString('en-GB'))
   const reason = [x.reason, x.error, x.rule, x.complete === false ? 'incomplete' : null].filter(word => word).join(', ')
-  return element('tr', {},
+  const made = element('tr', {},
     cell(at, 't'),
     cell(element('span', { className: `tag ${RESULTS.includes(x.result) ? x.result : ''}` }, x.result)),
     cell(x.status ?? 'none'),
     cell(element('span', {}, unread ? null : element('span', { className: 'method' }, x.method), open), 'main'),
     cell(bytes(x.bytes_out), 'n'),
     cell(x.duration_ms < 10 ? x.duration_ms.toFixed(2) : number(Math.round(x.duration_ms)), 'n', 'ms'),
-    cell(reason))
+    cell(reason, 'reason'))
+  made.dataset.row = x.seq
+  return made
 }
 
 for (const id of ['exchange-filter', 'exchange-result']) $(id).addEventListener('input', list)
+// Their fields act as they are typed in.
+for (const id of ['exchange-form', 'config-form']) $(id).addEventListener('submit', event => event.preventDefault())
 
 // The decision on one exchange or stored response, as `larder explain` tells it.
 
 let decided = null
 
-function decide({ exchange, url }) {
-  decided = { exchange, url: url ?? exchange.url }
+function decide({ exchange, url, from }) {
+  decided = { exchange, url: url ?? exchange.url, from }
   $('decision-url').textContent = decided.url
   $('decision-facts').textContent = exchange
     ? `${exchange.method} by ${exchange.client}: ${exchange.result}${exchange.reason ? `, ${exchange.reason}` : ''}${exchange.upstream ? `, from ${exchange.upstream}` : ''}; exchange ${exchange.id}`
     : ''
   $('decision-field').value = ''
+  $('decision-purge').hidden = !decided.url.includes('://')
   $('decision-as').textContent = `As a ${exchange?.method ?? 'GET'} with the field`
   if (!$('decision').open) $('decision').showModal()
   explain()
@@ -257,8 +280,7 @@ async function explain(offline = true) {
 
 $('decision-form').addEventListener('submit', event => { event.preventDefault(); explain() })
 $('decision-ask').addEventListener('click', () => { $('decision-text').focus(); explain(false) })
-// The row that it was opened from may have been drawn anew.
-$('decision').addEventListener('close', () => { if (decided.exchange && view() === 'exchanges') rowOf(decided.exchange.seq)?.focus() })
+$('decision').addEventListener('close', () => { if (decided.from?.isConnected) decided.from.focus({ preventScroll: true }) })
 $('decision-close').addEventListener('click', () => $('decision').close())
 $('decision-purge').addEventListener('click', () => { $('decision').close(); offer(decided.url) })
 
@@ -271,7 +293,7 @@ async function stored() {
   state('stored-state', $('stored-rows').firstChild ? '' : 'Loading…')
   try {
     if (sort === 'sites') sites(await ask(`/api/v1/sites?search=${search}&limit=500`))
-    else responses(await ask(`/api/v1/stored?search=${search}&sort=${sort.replace('-', '')}&reverse=${sort[0] === '-'}&offset=${offset}&limit=${PAGE}`))
+    else await responses(await ask(`/api/v1/stored?search=${search}&sort=${sort.replace('-', '')}&reverse=${sort[0] === '-'}&offset=${offset}&limit=${PAGE}`))
   } catch (problem) {
     table([], [])
     state('stored-state', problem.message, 'bad')
@@ -287,10 +309,15 @@ function table(heads, rows) {
 const nothing = () => $('stored-search').value ? 'Nothing that is stored fits.' : 'Nothing is stored yet.'
 
 function responses(told) {
+  // What is on this page has gone meanwhile.
+  if (offset > 0 && offset >= told.found) {
+    offset = Math.max(0, Math.ceil(told.found / PAGE) - 1) * PAGE
+    return stored()
+  }
   table([['URL'], ['Bytes', 'n'], ['Stored', 'n'], ['Fresh'], ['Status'], ['Type'], ['']], told.responses.map(one => {
     const open = element('button', { className: 'url', type: 'button' }, one.url)
-    open.addEventListener('click', () => decide({ url: one.url }))
-    const tags = one.tags.length ? element('span', { className: 't' }, ` ${one.tags.join(' ')}`) : null
+    open.addEventListener('click', () => decide({ url: one.url, from: open }))
+    const tags = one.tags.length ? element('span', { className: 'quiet' }, ` ${one.tags.join(' ')}`) : null
     return element('tr', {},
       cell(element('span', {}, open, tags), 'main'),
       cell(bytes(one.bytes), 'n'),
@@ -337,12 +364,12 @@ $('stored-on').addEventListener('click', () => { offset += PAGE; stored() })
 let counted = null
 
 function offer(value, kind = 'url') {
-  // Where the query is hidden, a pattern stands for all queries of the path: its `?` is any one byte.
+  // Where the query is hidden, all queries of the path are meant.
   const hidden = kind === 'url' && value.endsWith('?...')
-  $('purge-kind').value = hidden ? 'glob' : kind
-  $('purge-value').value = hidden ? value.replace(/\.\.\.$/, '*') : value
+  $('purge-kind').value = hidden ? 'path' : kind
+  $('purge-value').value = hidden ? value.slice(0, -'?...'.length) : value
   reconsider()
-  location.hash = '#purge'
+  go('#purge')
   $('purge-value').focus()
 }
 
@@ -467,6 +494,14 @@ async function look() {
   setTimeout(look, EVERY)
 }
 
+// Without going to the element of that name: the figures stay in view.
+function go(hash) {
+  if (location.hash !== hash) history.pushState(null, '', hash)
+  show()
+}
+
+for (const link of document.querySelectorAll('nav a')) link.addEventListener('click', event => { event.preventDefault(); go(link.hash) })
+addEventListener('popstate', show)
 addEventListener('hashchange', show)
 show()
 look()

@@ -117,9 +117,11 @@ pub struct Purge {
 pub enum PurgeWhat {
     /// All variants of one full URL, query included.
     Url(String),
+    /// The same for a URL with whatever query, and without one.
+    Path(String),
     /// All of one host, whatever the scheme and port.
     Host(String),
-    /// All whose URL matches: `*` stands for any bytes.
+    /// All whose URL matches: `*` stands for any bytes, `?` for one.
     Glob(String),
     /// All that their origins put under a tag: Surrogate-Key, Cache-Tag, Cache-Groups.
     Tag(String),

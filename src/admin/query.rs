@@ -97,17 +97,18 @@ pub(super) fn explain(
     let (mut url, mut method, mut headers, mut offline) = (None, None, HeaderMap::new(), false);
     for (name, value) in parameters(query) {
         match name {
-            "exchange" if url.is_some() => {
-                return Err(invalid("`exchange` is given beside another one or `url`"));
+            "exchange" | "url" if url.is_some() => {
+                return Err(invalid("expected one `url` or one `exchange`, and found two"));
             }
             "exchange" => {
                 let (asked, known) = remembered(number(name, &value)?).ok_or_else(|| {
-                    invalid("this exchange is no longer remembered, or is none that can be explained")
+                    invalid(
+                        "this exchange can't be explained: expected one of the last, a GET or HEAD that was read",
+                    )
                 })?;
                 url = Some(known);
                 method = method.or(Some(asked));
             }
-            "url" if url.is_some() => return Err(invalid("`url` is given twice")),
             "url" => url = Some(String::from_utf8(value).map_err(|_| invalid("`url` is not UTF-8"))?),
             "method" => {
                 method = Some(match value.as_slice() {
@@ -168,6 +169,7 @@ fn decode(text: &str) -> Vec<u8> {
 #[serde(deny_unknown_fields)]
 struct PurgeContent {
     url: Option<String>,
+    path: Option<String>,
     host: Option<String>,
     glob: Option<String>,
     tag: Option<String>,
@@ -177,12 +179,18 @@ struct PurgeContent {
     dry_run: bool,
 }
 
-/// Exactly one of `url`, `host`, `glob`, `tag` and `all`, and perhaps `dry_run`.
+/// Exactly one of `url`, `path`, `host`, `glob`, `tag` and `all`, and perhaps `dry_run`.
 pub(super) fn purge(content: &[u8]) -> Result<Purge, ControlError> {
-    let content: PurgeContent = serde_json::from_slice(content)
-        .map_err(|error| invalid(&format!("the content is not as expected: {error}")))?;
+    let object = content.trim_ascii_start().starts_with(b"{");
+    let content: PurgeContent = if object {
+        serde_json::from_slice(content)
+            .map_err(|error| invalid(&format!("the content is not as expected: {error}")))?
+    } else {
+        return Err(invalid("the content is no JSON object: expected one such as {\"url\": \"http://h/x\"}"));
+    };
     let asked = [
         content.url.map(PurgeWhat::Url),
+        content.path.map(PurgeWhat::Path),
         content.host.map(PurgeWhat::Host),
         content.glob.map(PurgeWhat::Glob),
         content.tag.map(PurgeWhat::Tag),
@@ -191,9 +199,9 @@ pub(super) fn purge(content: &[u8]) -> Result<Purge, ControlError> {
     let mut asked = asked.into_iter().flatten();
     match (asked.next(), asked.next()) {
         (Some(what), None) => Ok(Purge { what, dry_run: content.dry_run }),
-        (None, _) | (Some(_), Some(_)) => {
-            Err(invalid("expected exactly one of `url`, `host`, `glob`, `tag` (strings) and `all` (true)"))
-        }
+        (None, _) | (Some(_), Some(_)) => Err(invalid(
+            "expected exactly one of `url`, `path`, `host`, `glob`, `tag` (strings) and `all` (true)",
+        )),
     }
 }
 
@@ -223,18 +231,20 @@ mod tests {
         for (query, word) in [
             ("", "missing"),
             ("url=", "missing"),
-            ("url=a&url=b", "twice"),
+            ("url=a&url=b", "found two"),
+            ("exchange=7&url=b", "found two"),
             ("url=%ff", "UTF-8"),
             ("url=a&header=nocolon", "header"),
             ("url=a&header=A:%0d%0aB", "header"),
             ("url=a&what=1", "what"),
-            ("url=a&exchange=1", "beside"),
+            ("url=a&exchange=1", "found two"),
             ("exchange=x", "number"),
-            ("exchange=2", "remembered"),
+            ("exchange=2", "GET or HEAD"),
             ("url=a&method=POST", "HEAD"),
             ("url=a&offline=1", "offline"),
         ] {
-            let error = explain(query, |_| None).unwrap_err().to_string();
+            let known = |seq| (seq == 7).then(|| (Method::GET, "http://h/".into()));
+            let error = explain(query, known).unwrap_err().to_string();
             assert!(error.contains(word), "{query}: {error}");
         }
     }
@@ -284,6 +294,7 @@ mod tests {
             "",
             "{}",
             "[]",
+            "[null, null, null, null, null, true, true]",
             r#"{"all":false}"#,
             r#"{"url":"a","host":"b"}"#,
             r#"{"tag":"a","all":true}"#,

@@ -58,6 +58,7 @@ impl Question {
             Command::Purge { what, dry_run, json } => {
                 let mut content = match what {
                     What { url: Some(url), .. } => json!({ "url": url }),
+                    What { path: Some(path), .. } => json!({ "path": path }),
                     What { glob: Some(glob), .. } => json!({ "glob": glob }),
                     What { host: Some(host), .. } => json!({ "host": host }),
                     What { tag: Some(tag), .. } => json!({ "tag": tag }),

@@ -33,6 +33,8 @@ pub(super) trait Expected {
     const SECRET: bool = false;
     /// What its figure counts.
     const UNIT: Unit = Unit::Plain;
+    /// The word for nothing, where it has one.
+    const NONE: Option<&'static str> = None;
 
     /// As it stands behind "expected".
     fn expected() -> String;
@@ -123,6 +125,7 @@ impl<T, K: Kind<T>> Kind<Vec<T>> for Many<K> {
 impl<K: Expected> Expected for Auto<K> {
     const SECRET: bool = K::SECRET;
     const UNIT: Unit = K::UNIT;
+    const NONE: Option<&'static str> = Some("auto");
     fn expected() -> String {
         format!("\"auto\" or {}", K::expected())
     }
@@ -130,7 +133,7 @@ impl<K: Expected> Expected for Auto<K> {
 
 impl<T, K: Kind<T>> Kind<Option<T>> for Auto<K> {
     fn read(given: Given) -> Result<Option<T>, Wrongs> {
-        none_or::<Self, K, T>("auto", given)
+        none_or::<Self, K, T>(given)
     }
 }
 
@@ -159,6 +162,7 @@ impl<T, K: Kind<T>> Kind<Allowed<Vec<T>>> for Extending<K> {
 impl<K: Expected> Expected for Off<K> {
     const SECRET: bool = K::SECRET;
     const UNIT: Unit = K::UNIT;
+    const NONE: Option<&'static str> = Some("off");
     fn expected() -> String {
         format!("\"off\" or {}", K::expected())
     }
@@ -166,13 +170,13 @@ impl<K: Expected> Expected for Off<K> {
 
 impl<T, K: Kind<T>> Kind<Option<T>> for Off<K> {
     fn read(given: Given) -> Result<Option<T>, Wrongs> {
-        none_or::<Self, K, T>("off", given)
+        none_or::<Self, K, T>(given)
     }
 }
 
-/// `None` for `word`, else a `K`. What is neither is told both; a list with wrong members is told these.
-fn none_or<Outer: Expected, K: Kind<T>, T>(word: &str, given: Given) -> Result<Option<T>, Wrongs> {
-    if given.get_ref().as_str() == Some(word) {
+/// `None` for the word for it, else a `K`. What is neither is told both; a list with wrong members is told these.
+fn none_or<Outer: Expected, K: Kind<T>, T>(given: Given) -> Result<Option<T>, Wrongs> {
+    if given.get_ref().as_str().is_some_and(|text| Some(text) == Outer::NONE) {
         return Ok(None);
     }
     K::read(given).map(Some).map_err(|wrongs| {

@@ -35,9 +35,12 @@ pub(super) trait Shown {
     fn shown(&self, unit: Unit) -> Value;
 }
 
-/// A value of the kind `K`; of a secret, whether there is one.
+/// A value of the kind `K`, as the file would have it; of a secret, whether there is one.
 pub(super) fn value<K: Expected>(value: &impl Shown) -> Value {
     let shown = value.shown(K::UNIT);
+    if let (Value::Null, Some(word)) = (&shown, K::NONE) {
+        return json!(word);
+    }
     let none = shown.is_null() || shown.as_str() == Some("") || shown.as_array().is_some_and(Vec::is_empty);
     if K::SECRET && !none { json!("(not shown)") } else { shown }
 }
@@ -244,7 +247,8 @@ mod tests {
             ("access.clients", json!(["auto", "192.0.2.0/24"])),
             ("access.ports", json!("auto")),
             ("access.connect_ports", json!([443, "8000-8999"])),
-            ("admin.listen", Value::Null),
+            ("admin.listen", json!("off")),
+            ("proxy.via", json!("auto")),
             ("server.listen", json!(["127.0.0.1:3128", "[::1]:3128"])),
         ] {
             assert_eq!(of(&told, key), expected, "{key}");

@@ -135,6 +135,8 @@ fn the_configuration_that_runs_is_told_without_secrets_and_with_its_last_reload(
         (value(&told, "cache.memory"), value(&told, "admin.token")),
         ("64.0 MiB".into(), "(not shown)".into())
     );
+    // The words of the file, also where they stand for nothing.
+    assert_eq!((value(&told, "proxy.via"), value(&told, "upstream.ca_file")), ("auto".into(), Value::Null));
     assert_eq!(told["rules"][0]["hosts"], serde_json::json!(["a.example"]));
     assert_eq!(told["last_reload"], Value::Null);
     assert!(!told.to_string().contains("correct-horse"));
