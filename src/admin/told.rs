@@ -49,7 +49,7 @@ pub fn explanation(told: &Value) -> String {
 
 /// What the client would be answered in place of a response.
 fn refused(text: &mut String, refused: &Value) {
-    line(text, 0, &format!("refused: {}", plain(&refused["status"])));
+    line(text, 0, &format!("instead: {}", plain(&refused["status"])));
     because(text, 1, &refused["reason"]);
     line(text, 1, &plain(&refused["says"]));
     line(text, 1, &plain(&refused["todo"]));
@@ -352,7 +352,7 @@ stored for this key: 1
             json!({"status": 414, "error": null, "reason": null, "says": "Too long.", "todo": "Shorten it."});
         check(
             &json!({"method": "GET", "url": "http://h/", "refused": refused}),
-            "request: GET http://h/\nrefused: 414\n  Too long.\n  Shorten it.\n",
+            "request: GET http://h/\ninstead: 414\n  Too long.\n  Shorten it.\n",
         );
     }
 }

@@ -25,6 +25,8 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// How long a health check may take, all in all: what is healthy answers at once, and whoever runs the check has a
 /// limit too, which must not come first.
 const HEALTHY: Duration = Duration::from_secs(2);
+/// What the health check is answered.
+const READY: &str = "ready";
 /// The largest answer that is read.
 const LARGEST: usize = 64 << 20;
 
@@ -35,6 +37,8 @@ struct Question {
     /// Path and query.
     path: String,
     content: Option<Value>,
+    /// What an answer of ours has: no other server is taken for a proxy that did what was asked.
+    has: &'static str,
     /// Whether the answer is printed as JSON.
     json: bool,
 }
@@ -42,8 +46,10 @@ struct Question {
 impl Question {
     /// The question that a command asks; `None`: it asks nothing.
     fn of(command: &Command) -> Option<Self> {
-        let question =
-            |method, path: &str, content, json| Self { method, path: path.to_owned(), content, json };
+        let question = |method, path: &str, content, has, json| {
+            let path = path.to_owned();
+            Self { method, path, content, has, json }
+        };
         Some(match command {
             Command::Explain { url, head, fields, offline, json } => {
                 let mut path = format!("/api/v1/explain?url={}", encoded(url));
@@ -53,7 +59,7 @@ impl Question {
                     path.push_str("&header=");
                     path.push_str(&encoded(&format!("{name}: {value}")));
                 }
-                question(Method::GET, &path, None, *json)
+                question(Method::GET, &path, None, "url", *json)
             }
             Command::Purge { what, dry_run, json } => {
                 let mut content = match what {
@@ -65,11 +71,12 @@ impl Question {
                     What { .. } => json!({ "all": true }),
                 };
                 content["dry_run"] = json!(dry_run);
-                question(Method::POST, "/api/v1/purge", Some(content), *json)
+                question(Method::POST, "/api/v1/purge", Some(content), "purged", *json)
             }
             Command::Ls { search, sites: true, limit, json, .. } => {
                 let search = encoded(search.as_deref().unwrap_or_default());
-                question(Method::GET, &format!("/api/v1/sites?search={search}&limit={limit}"), None, *json)
+                let path = format!("/api/v1/sites?search={search}&limit={limit}");
+                question(Method::GET, &path, None, "sites", *json)
             }
             Command::Ls { search, sort, reverse, limit, json, .. } => {
                 let search = encoded(search.as_deref().unwrap_or_default());
@@ -80,10 +87,10 @@ impl Question {
                 };
                 let path =
                     format!("/api/v1/stored?search={search}&sort={sort}&reverse={reverse}&limit={limit}");
-                question(Method::GET, &path, None, *json)
+                question(Method::GET, &path, None, "responses", *json)
             }
-            Command::Stats { json } => question(Method::GET, "/api/v1/stats", None, *json),
-            Command::Reload { json } => question(Method::POST, "/api/v1/reload", None, *json),
+            Command::Stats { json } => question(Method::GET, "/api/v1/stats", None, "version", *json),
+            Command::Reload { json } => question(Method::POST, "/api/v1/reload", None, "live", *json),
             Command::Serve
             | Command::Check { .. }
             | Command::Healthcheck
@@ -158,7 +165,8 @@ where
 /// `larder healthcheck`: whether the proxy with this `admin.listen` takes requests. It prints one line.
 pub(super) async fn healthcheck(listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
     let address = admin_address(listen)?;
-    let question = Question { method: Method::GET, path: "/readyz".to_owned(), content: None, json: false };
+    let question =
+        Question { method: Method::GET, path: "/readyz".to_owned(), content: None, has: READY, json: false };
     let Ok(asked) = tokio::time::timeout(HEALTHY, send(address, None, question)).await else {
         bail!("not ready: no answer from {address} in {} seconds", HEALTHY.as_secs());
     };
@@ -172,9 +180,9 @@ pub(super) async fn healthcheck(listen: Option<SocketAddr>) -> anyhow::Result<Ex
     }
 }
 
-/// GETs `path`. An answer that is an error is told as one.
-pub(super) async fn get(settings: &Settings, path: &str) -> anyhow::Result<Value> {
-    let question = Question { method: Method::GET, path: path.to_owned(), content: None, json: true };
+/// GETs `path`; the answer has the member `has`. An answer that is an error is told as one.
+pub(super) async fn get(settings: &Settings, path: &str, has: &'static str) -> anyhow::Result<Value> {
+    let question = Question { method: Method::GET, path: path.to_owned(), content: None, has, json: true };
     let asked = send(admin_address(settings.admin.listen)?, settings.admin.token.as_deref(), question).await;
     match asked {
         Ok((status, answer)) if status.is_success() => Ok(answer),
@@ -233,7 +241,7 @@ async fn exchange(
     token: Option<&str>,
     question: Question,
 ) -> anyhow::Result<(StatusCode, Value)> {
-    let Question { method, path, content, json: _ } = question;
+    let Question { method, path, content, has, json: _ } = question;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // Its error is the exchange's, which is told there.
     tokio::spawn(connection);
@@ -251,7 +259,18 @@ async fn exchange(
     let content = Limited::new(response.into_body(), LARGEST).collect().await;
     let content = content.map_err(|error| anyhow!("reading the answer of {address}: {error}"))?.to_bytes();
     let text = || Value::String(String::from_utf8_lossy(&content).trim().to_owned());
-    Ok((status, serde_json::from_slice(&content).unwrap_or_else(|_| text())))
+    let answer = serde_json::from_slice(&content).unwrap_or_else(|_| text());
+    let ours = if status.is_success() {
+        answer.get(has).is_some() || (has == READY && answer == READY)
+    } else {
+        answer["detail"].is_string()
+    };
+    if !ours {
+        bail!(
+            "what answers at {address} is no admin listener of larder: {status} without {has:?} (--admin-listen tells where it is)"
+        );
+    }
+    Ok((status, answer))
 }
 
 #[cfg(test)]

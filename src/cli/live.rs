@@ -38,8 +38,8 @@ pub(super) async fn top(
         if looks > 0 {
             tokio::time::sleep(interval).await;
         }
-        let stats = client::get(settings, "/api/v1/stats").await?;
-        let told = client::get(settings, &format!("/api/v1/exchanges?after={after}")).await?;
+        let stats = client::get(settings, "/api/v1/stats", "version").await?;
+        let told = client::get(settings, &format!("/api/v1/exchanges?after={after}"), "exchanges").await?;
         after = told["next"].as_u64().unwrap_or_default();
         for exchange in told["exchanges"].as_array().into_iter().flatten() {
             exchanges.push_front(exchange.clone());

@@ -85,7 +85,13 @@ fn listed(answer: &Value) -> String {
         (false, _) => "stored responses",
     };
     let sum = answer["bytes"].as_u64().map(|sum| format!(", {}", bytes(sum))).unwrap_or_default();
-    let _ = writeln!(text, "{found} {what}{sum}");
+    let lines = text.lines().count() as u64;
+    let more = if lines < found {
+        format!("; the first {lines} of them are shown (--limit)")
+    } else {
+        String::new()
+    };
+    let _ = writeln!(text, "{found} {what}{sum}{more}");
     text
 }
 
@@ -144,8 +150,10 @@ mod tests {
             listed(&answer),
             "   2.0 KiB    5 s ago       3 s past  200  http://h/\\u{1b}\n1 stored response, 2.0 KiB\n"
         );
-        let sites = json!({"found": 2, "sites": [{"host": "h", "responses": 3, "bytes": 10}]});
-        assert_eq!(listed(&sites), "      10 B        3  h\n2 sites\n");
+        let sites = json!({"found": 1, "sites": [{"host": "h", "responses": 3, "bytes": 10}]});
+        assert_eq!(listed(&sites), "      10 B        3  h\n1 site\n");
+        let more = json!({"found": 2, "sites": [{"host": "h", "responses": 3, "bytes": 10}]});
+        assert!(listed(&more).ends_with("\n2 sites; the first 1 of them are shown (--limit)\n"));
     }
 
     #[test]

@@ -152,7 +152,7 @@ fn explain_tells_the_answer_that_stands_in_for_a_response() {
             &[&["explain", &url], &fields.iter().flat_map(|f| ["-H", f]).collect::<Vec<_>>()[..]].concat(),
         );
         let text = String::from_utf8(text.stdout).unwrap();
-        assert!(text.contains(&format!("refused: {}", response.status)) && text.contains(says), "{text}");
+        assert!(text.contains(&format!("instead: {}", response.status)) && text.contains(says), "{text}");
     }
 }
 

@@ -156,6 +156,30 @@ fn it_goes_on_after_it_was_stopped_for_a_while() {
 }
 
 /// Runs a health check; its exit code and all that it printed.
+/// A wrong address in a script must not read as a purge that is done.
+#[test]
+fn no_other_server_is_taken_for_a_proxy() {
+    let other = Origin::start();
+    for path in
+        ["/api/v1/purge", "/api/v1/reload", "/api/v1/stored", "/api/v1/stats", "/api/v1/explain", "/readyz"]
+    {
+        other.serve(path, "200 OK", &["Content-Type: text/plain"], b"hello");
+    }
+    let proxy = Proxy::open();
+    for address in [other.address, proxy.address].map(|address| address.to_string()) {
+        for command_line in
+            ["purge --all", "reload", "ls", "stats", "top --count 1", "explain http://h/", "healthcheck"]
+        {
+            let asked =
+                command().args(["--admin-listen", &address]).args(command_line.split(' ')).output().unwrap();
+            let told = String::from_utf8_lossy(&asked.stderr);
+            assert_eq!(asked.status.code(), Some(1), "{command_line}: {asked:?}");
+            let says = format!("what answers at {address} is no admin listener of larder");
+            assert!(told.contains(&says) && asked.stdout.is_empty(), "{command_line}: {asked:?}");
+        }
+    }
+}
+
 fn healthcheck(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let check =
         command().args(arguments).arg("healthcheck").envs(environment.iter().copied()).output().unwrap();
