@@ -24,6 +24,7 @@ use crate::access::Ports;
 use crate::admin::Explain;
 use crate::app;
 use crate::config::{AdminListen, Errors, Overrides, Settings, units};
+use crate::pages;
 
 pub use environment::Shell;
 
@@ -83,7 +84,8 @@ Examples:
   larder run -- curl -i http://HOST/PATH
   larder run --config ci.toml -- make test
 
-The proxy takes a free port of this machine, has no admin listener and writes no access log.";
+The proxy takes a free port of this machine, has no admin listener and writes no access log. Where the environment
+names a proxy already, that one is asked by it; what NO_PROXY leaves out stays so.";
 const COMPLETIONS: &str = "\
 Examples:
   larder completions bash > ~/.local/share/bash-completion/completions/larder
@@ -321,6 +323,7 @@ impl Flags {
             memory: self.memory,
             connect_ports: self.connect_ports.clone(),
             allow_private: self.allow_private,
+            parents_from_environment: false,
         }
     }
 }
@@ -457,7 +460,8 @@ fn env(shell: Shell, settings: &Settings) -> anyhow::Result<ExitCode> {
         address.port() != 0,
         "the proxy listens at a free port: give the address that it printed with --listen"
     );
-    print(environment::lines(shell, app::reachable(*address), &settings.pages).as_bytes())?;
+    let direct = pages::left_out(|name| std::env::var(name).ok());
+    print(environment::lines(shell, app::reachable(*address), &settings.pages, &direct).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -516,6 +520,7 @@ mod tests {
             memory: Some(512 << 20),
             connect_ports: Some(Ports::List(vec![443..=443, 8000..=8999])),
             allow_private: Some(true),
+            parents_from_environment: false,
         };
         let flags = [
             "--config",

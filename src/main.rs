@@ -28,7 +28,10 @@ fn main() -> ExitCode {
             "larder: RUST_LOG: found {wrong:?}, expected levels such as \"warn,larder=debug\"; it is ignored"
         );
     }
-    let overrides = cli.flags.overrides();
+    let overrides = Overrides {
+        parents_from_environment: matches!(cli.command, Some(Command::Run { .. })),
+        ..cli.flags.overrides()
+    };
     let result = match &cli.command {
         None | Some(Command::Serve) => match config::Settings::load(&overrides) {
             Ok(settings) => app::serve(settings, overrides),

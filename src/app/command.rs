@@ -49,8 +49,9 @@ async fn run(settings: Settings, command: &[OsString]) -> anyhow::Result<ExitCod
         say(&format!("warning: {warning}"));
     }
     let at = *started.proxies.first().context("the proxy listens nowhere")?;
+    let direct = pages::left_out(|name| std::env::var(name).ok());
     let mut command = Command::new(program);
-    let spawned = command.args(arguments).envs(pages::variables(at, &pages)).spawn();
+    let spawned = command.args(arguments).envs(pages::variables(at, &pages, &direct)).spawn();
     let code = match spawned {
         Ok(child) => {
             // The command has the limit that it was given; the proxy takes what it may have.

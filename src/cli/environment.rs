@@ -17,9 +17,9 @@ pub enum Shell {
 }
 
 /// Lines that set the variables, the last one a comment that tells how to use them. No value has a quote in it.
-pub(super) fn lines(shell: Shell, at: SocketAddr, options: &pages::Options) -> String {
+pub(super) fn lines(shell: Shell, at: SocketAddr, options: &pages::Options, direct: &[String]) -> String {
     let mut text = String::new();
-    for (name, value) in pages::variables(at, options) {
+    for (name, value) in pages::variables(at, options, direct) {
         // Writing to a String does not fail; here and below.
         let _ = match shell {
             Shell::Bash => writeln!(text, "export {name}='{value}'"),
@@ -43,7 +43,7 @@ mod tests {
     #[track_caller]
     fn check(shell: Shell, expected: [&str; 3]) {
         let options = pages::Options { direct: vec![Direct::parse("intern.example").unwrap()] };
-        let text = lines(shell, ([127, 0, 0, 1], 3128).into(), &options);
+        let text = lines(shell, ([127, 0, 0, 1], 3128).into(), &options, &[]);
         for line in expected {
             assert!(text.lines().any(|known| known.starts_with(line)), "{line}: {text}");
         }

@@ -95,6 +95,9 @@ pub struct Overrides {
     pub connect_ports: Option<Ports>,
     /// `--allow-private`, `LARDER_ALLOW_PRIVATE`: instead of `access.allow_private`.
     pub allow_private: Option<bool>,
+    /// `larder run`, which takes the place of a proxy that the environment names: as `upstream.from_environment`,
+    /// unless the file says something of parents.
+    pub parents_from_environment: bool,
 }
 
 /// Where the admin listener is to be.

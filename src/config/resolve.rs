@@ -239,6 +239,10 @@ fn apply(overrides: &Overrides, draft: &mut Draft) {
         settings.access.allow_private = allow;
         over("access.allow_private", "--allow-private");
     }
+    let said = |key: &str| draft.places.contains_key(key);
+    if overrides.parents_from_environment && !said("upstream.parents") && !said("upstream.from_environment") {
+        draft.from_environment = true;
+    }
 }
 
 /// Fills in what depends on other settings.

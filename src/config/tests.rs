@@ -368,6 +368,13 @@ fn parents_come_from_the_environment_when_told_to() {
     ];
     let none = read_with("", &Overrides::default(), &variables).unwrap();
     assert_eq!(none, Settings::default());
+    // A command's own proxy takes the place of the one that is there, unless the file knows better.
+    let run = Overrides { parents_from_environment: true, ..Overrides::default() };
+    assert_eq!(read_with("", &run, &variables).unwrap().upstream.parents.len(), 1);
+    for says in ["parents = []", "from_environment = false"] {
+        let settings = read_with(&format!("upstream.{says}"), &run, &variables).unwrap();
+        assert_eq!(settings.upstream.parents, []);
+    }
     let text = "[upstream]\nfrom_environment = true\nno_proxy = [\"c\"]";
     let settings = read_with(text, &Overrides::default(), &variables).unwrap();
     let parents: Vec<_> = settings.upstream.parents.iter().map(|parent| format!("{parent:?}")).collect();

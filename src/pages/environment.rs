@@ -2,16 +2,52 @@
 use crate::pages::Options;
 use std::net::SocketAddr;
 
-/// Name and value of each variable, for the proxy at this address. In both cases: curl heeds only the lower one of
-/// `http_proxy`, others only the upper one.
-pub fn variables(at: SocketAddr, options: &Options) -> [(&'static str, String); 6] {
-    let (proxy, direct) = (format!("http://{at}"), options.no_proxy());
+/// Name and value of each variable, for the proxy at this address; `direct`: hosts that are reached without it besides
+/// those of `options`. In both cases: curl heeds only the lower one of `http_proxy`, others only the upper one.
+pub fn variables(at: SocketAddr, options: &Options, direct: &[String]) -> [(&'static str, String); 6] {
+    let (proxy, mut without) = (format!("http://{at}"), options.no_proxy());
+    for host in direct {
+        if !without.split(',').any(|known| known == host) {
+            without.push(',');
+            without.push_str(host);
+        }
+    }
     [
         ("http_proxy", proxy.clone()),
         ("https_proxy", proxy.clone()),
-        ("no_proxy", direct.clone()),
+        ("no_proxy", without.clone()),
         ("HTTP_PROXY", proxy.clone()),
         ("HTTPS_PROXY", proxy),
-        ("NO_PROXY", direct),
+        ("NO_PROXY", without),
     ]
+}
+
+/// The hosts that an environment leaves out already. `*`, for all of them, is none: the proxy would be asked nothing. What
+/// no host, address or network is made of could have a meaning to a shell, and is left out too.
+pub fn left_out(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:/*[]%".contains(c);
+    let lists = ["no_proxy", "NO_PROXY"].into_iter().filter_map(variable);
+    let hosts =
+        lists.flat_map(|list| list.split([',', ' ']).map(|host| host.trim().to_owned()).collect::<Vec<_>>());
+    hosts.filter(|host| !host.is_empty() && host != "*" && host.chars().all(is_plain)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_already_stays_so() {
+        let of = |lower: &str, upper: &str| {
+            left_out(|name| Some(if name == "no_proxy" { lower.to_owned() } else { upper.to_owned() }))
+        };
+        assert_eq!(of("a.example, 10.9.0.0/16", "A"), ["a.example", "10.9.0.0/16", "A"]);
+        assert_eq!(of("*,$(x),a;b,'", "[::1]:80 *.b"), ["[::1]:80", "*.b"]);
+        assert_eq!(left_out(|_| None), Vec::<String>::new());
+        let told = variables(([127, 0, 0, 1], 1).into(), &Options::default(), &of("localhost,c", "c"));
+        let (name, value) = &told[2];
+        assert_eq!(*name, "no_proxy");
+        assert!(value.starts_with("localhost,") && value.ends_with(",fec0::/10,c"), "{value}");
+        assert_eq!(*value, told[5].1);
+    }
 }

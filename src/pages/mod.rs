@@ -20,7 +20,7 @@ use http::{Response, StatusCode};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-pub use crate::pages::environment::variables;
+pub use crate::pages::environment::{left_out, variables};
 pub use crate::pages::pac::{Options, is_pac, pac};
 pub use crate::pages::setup::{Here, landing};
 

@@ -11,9 +11,9 @@ pub struct Options {
     pub direct: Vec<Direct>,
 }
 
-/// What is on the client's machine or in a private network, in the grammar of `NO_PROXY`. The two addresses are for
-/// programs that know no networks there.
-const LOCAL: [&str; 11] = [
+/// What is on the client's machine or in a private network, and so refused by default ([`crate::access`]), in the grammar
+/// of `NO_PROXY`. The two addresses are for programs that know no networks there.
+const LOCAL: [&str; 14] = [
     "localhost",
     ".local",
     "127.0.0.1",
@@ -23,8 +23,11 @@ const LOCAL: [&str; 11] = [
     "172.16.0.0/12",
     "192.168.0.0/16",
     "169.254.0.0/16",
+    "100.64.0.0/10",
+    "0.0.0.0/8",
     "fc00::/7",
     "fe80::/10",
+    "fec0::/10",
 ];
 
 impl Options {

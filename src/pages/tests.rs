@@ -188,7 +188,7 @@ fn the_pac_file_has_our_address_and_the_hosts_that_go_direct() {
         assert!(body(&pac).contains(member), "{member}");
     }
     assert!(
-        options.no_proxy().ends_with(",fe80::/10,intern.example,.below.example:8080,198.51.100.0/24,*"),
+        options.no_proxy().ends_with(",fec0::/10,intern.example,.below.example:8080,198.51.100.0/24,*"),
         "{}",
         options.no_proxy()
     );

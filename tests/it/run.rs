@@ -2,7 +2,7 @@
 
 use crate::support::dns::NameServer;
 use crate::support::proxy::{Lines, Signal, command, command_of, render};
-use crate::support::{Origin, eventually, skip};
+use crate::support::{Origin, Proxy, eventually, skip};
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 /// A configuration by which `site.test` is on this machine.
 struct Site {
     origin: Origin,
-    _names: NameServer,
+    names: NameServer,
     directory: tempfile::TempDir,
 }
 
@@ -24,7 +24,7 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         let config = names.config() + "pac.direct = ['intern.example']\n";
         std::fs::write(directory.path().join("larder.toml"), render(true, &config)).unwrap();
-        Self { origin, _names: names, directory }
+        Self { origin, names, directory }
     }
 
     fn url(&self) -> String {
@@ -90,6 +90,32 @@ fn the_variables_are_there_in_both_cases_and_the_proxy_ends_with_the_command() {
     assert_eq!(lines[1], lines[2]);
     let address = proxies[0].strip_prefix("http://").unwrap();
     assert!(TcpStream::connect(address).is_err(), "it still listens");
+}
+
+#[test]
+fn what_the_environment_says_of_proxies_stays_true_behind_the_commands_own() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        return skip("larder run behind another proxy", "curl is not installed");
+    }
+    let site = Site::start();
+    let outer = Proxy::with(&site.names.config());
+    let address = format!("http://{}", outer.address);
+    let script = format!("curl -sS {0}; curl -sS {0}; echo; echo $no_proxy", site.url());
+    let run = |more: &str| {
+        std::fs::write(site.config(), render(true, &(site.names.config() + more))).unwrap();
+        let mut run = site.script(&script);
+        run.env("http_proxy", &address).env("NO_PROXY", "own.example, 10.0.0.0/8");
+        text(&run.output().unwrap().stdout)
+    };
+    let told = run("");
+    assert!(told.starts_with("the bodythe body\n"), "{told}");
+    assert!(told.contains(",10.0.0.0/8,") && told.ends_with(",fec0::/10,own.example\n"), "each once: {told}");
+    outer.log.wait_count("the outer proxy's log", 1, |line| line.contains(&site.url()));
+    assert_eq!(site.origin.last("/x").field("via").unwrap().split(',').count(), 2, "through both");
+    run("upstream.parents = []\n");
+    assert_eq!(site.origin.last("/x").field("via").unwrap().split(',').count(), 1, "as its file says");
+    let printed = command().arg("env").env("no_proxy", "own.example").output().unwrap();
+    assert_eq!(text(&printed.stdout).matches(",own.example'").count(), 2, "{printed:?}");
 }
 
 #[test]
