@@ -156,6 +156,16 @@ fn it_goes_on_after_it_was_stopped_for_a_while() {
 }
 
 /// Runs a health check; its exit code and all that it printed.
+#[test]
+fn nothing_is_sized_by_the_limit_of_open_files() {
+    let [few, many] = ["-n 256", "-n $(ulimit -H -n)"].map(|limit| Proxy::builder().ulimit(limit).start());
+    for name in ["larder_connections_limit", "larder_store_capacity_bytes", "larder_buffer_capacity_bytes"] {
+        assert!((few.metric(name, &[]) - many.metric(name, &[])).abs() < 1.0, "{name}");
+    }
+    let [few, many] = [few, many].map(|proxy| proxy.metric("process_resident_memory_bytes", &[]));
+    assert!(many < few + 4e6, "{few} and {many} bytes of memory");
+}
+
 /// A wrong address in a script must not read as a purge that is done.
 #[test]
 fn no_other_server_is_taken_for_a_proxy() {

@@ -36,10 +36,42 @@ fn the_compose_files_agree_with_their_configurations() {
         assert!(grace > settings.server.drain, "{config}");
         assert!(compose.contains(&format!("./{config}:")), "{config}");
     }
+    for (compose, clients) in [("compose.yaml", &["app"][..]), ("compose.ci.yaml", &["job"])] {
+        let compose = text(compose);
+        // The names below `services:`, up to the next section.
+        let services = compose.split("\nservices:\n").nth(1).unwrap().lines();
+        let services = services.take_while(|line| line.is_empty() || line.starts_with([' ', '#']));
+        let services = services.filter_map(|line| line.strip_prefix("  ")?.strip_suffix(':'));
+        let services: Vec<_> = services.filter(|name| name.chars().all(char::is_alphanumeric)).collect();
+        assert!(services.contains(&"larder") && services.contains(&clients[0]), "{services:?}");
+        let direct: Vec<_> = value(&compose, "no_proxy:").split(',').collect();
+        for service in services.iter().filter(|service| !clients.contains(service)) {
+            assert!(direct.contains(service), "{service} is asked through the proxy: {direct:?}");
+        }
+        assert!(direct.contains(&"localhost"), "{direct:?}");
+        if let Some(upper) = compose.lines().find_map(|line| line.trim().strip_prefix("NO_PROXY: ")) {
+            assert_eq!(upper, value(&compose, "no_proxy:"));
+        }
+    }
     let target = text("prometheus.yml");
     let settings =
         Settings::load(&Overrides { config: Some(path("larder.toml")), ..Overrides::default() }).unwrap();
     assert!(settings.admin.hosts.iter().any(|host| target.contains(&format!("\"{host}:9128\""))));
+    // Grafana finds its dashboard where the provider looks for it, and its data where Prometheus is.
+    let compose = text("compose.yaml");
+    let provider = text("grafana/provisioning/dashboards/larder.yaml");
+    let folder = value(&provider, "path:");
+    assert!(compose.contains(&format!("- ../config/grafana:{folder}:ro")), "{folder}");
+    assert!(compose.contains("- ./grafana/provisioning:/etc/grafana/provisioning:ro"));
+    let home = value(&compose, "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH:");
+    assert!(
+        root()
+            .join("config/grafana")
+            .join(home.strip_prefix(folder).unwrap().trim_start_matches('/'))
+            .exists()
+    );
+    let source = text("grafana/provisioning/datasources/prometheus.yaml");
+    assert_eq!((value(&source, "type:"), value(&source, "url:")), ("prometheus", "http://prometheus:9090"));
     for mounted in text("compose.yaml").lines().filter_map(|line| line.trim().strip_prefix("- ../")) {
         let file = root().join(mounted.split(':').next().unwrap());
         assert!(file.exists(), "{file:?}");
