@@ -2,11 +2,13 @@
 
 /x                     fresh for a minute
 /slow?seconds=S        1 MiB without a lifetime, in S seconds
-any other path         200 and a validator, but no lifetime, as package servers often do
+any other path         200 and a validator, but no lifetime, as package servers often do: the file of that path in
+                       /srv where there is one; 404 in a folder of it where there is none
 Every response says in X-Count how often its path was asked for.
 """
 
 import http.server
+import pathlib
 import time
 from collections import Counter
 from urllib.parse import parse_qs, urlsplit
@@ -24,7 +26,11 @@ class Origin(http.server.BaseHTTPRequestHandler):
         ASKED[target.path] += 1
         slow = target.path == "/slow"
         body = STEP * STEPS if slow else b"content of " + target.path.encode()
-        self.send_response(200)
+        file = pathlib.Path("/srv" + target.path)
+        missing = file.parent != pathlib.Path("/srv") and file.parent.is_dir() and not file.is_file()
+        if file.is_file():
+            body = file.read_bytes()
+        self.send_response(404 if missing else 200)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Count", str(ASKED[target.path]))
         if slow:
