@@ -491,10 +491,15 @@ pub fn report(errors: &Errors) -> ExitCode {
 
 /// Writes to standard output; a reader that has left is no failure.
 fn print(text: &[u8]) -> std::io::Result<()> {
+    shown(text).map(drop)
+}
+
+/// The same, and whether there is still a reader.
+fn shown(text: &[u8]) -> std::io::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

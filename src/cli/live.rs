@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client;
-use super::print;
 use super::render::bytes;
+use super::{print, shown};
 use crate::admin::told::plain;
 use crate::cache::CacheResult;
 use crate::clock::Stopwatch;
@@ -25,12 +25,33 @@ const LEAST: usize = 3;
 /// Exchanges that are remembered between looks: more rows has no terminal.
 const KEPT: usize = 200;
 
-/// Looks until it is ended, or `count` times.
+/// Looks until Ctrl-C, which is how it is meant to end and so no failure, until nobody reads, or `count` times.
 pub(super) async fn top(
     settings: &Settings,
     interval: Duration,
     count: Option<u64>,
 ) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        ended = look(settings, interval, count) => ended?,
+        () = interrupted() => {
+            // The key has left its mark on the line at which the shell goes on.
+            if std::io::stdout().is_terminal() {
+                print(b"\n")?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where it can't be heard, the signal ends the process by itself.
+async fn interrupted() {
+    if let Err(error) = tokio::signal::ctrl_c().await {
+        tracing::debug!(%error, "SIGINT is not heard");
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn look(settings: &Settings, interval: Duration, count: Option<u64>) -> anyhow::Result<()> {
     let (mut before, mut after) = (None::<(Stopwatch, Value)>, 0);
     let mut exchanges = VecDeque::new();
     let mut looks = 0;
@@ -49,11 +70,13 @@ pub(super) async fn top(
         let text = frame(&stats, passed, &exchanges, size());
         // A terminal is drawn anew from its corner; elsewhere one frame follows the other.
         let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
-        print(format!("{clear}{text}").as_bytes())?;
+        if !shown(format!("{clear}{text}").as_bytes())? {
+            break;
+        }
         before = Some((Stopwatch::start(), stats));
         looks += 1;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Rows and columns.

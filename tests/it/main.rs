@@ -50,6 +50,7 @@ mod systemd;
 mod targets;
 mod tls;
 mod tree;
+mod top;
 mod upgrade;
 mod validation;
 mod vary;

@@ -1,12 +1,11 @@
 //! `larder run` and `larder env`: a command that finds the proxy in its environment.
 
 use crate::support::dns::NameServer;
-use crate::support::proxy::{Lines, Signal, command, command_of, render};
+use crate::support::proxy::{Lines, Running, Signal, Terminal, command, command_of, render, undisturbed};
 use crate::support::{Origin, Proxy, eventually, skip};
-use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// A configuration by which `site.test` is on this machine.
 struct Site {
@@ -44,18 +43,6 @@ impl Site {
 
     fn run(&self, script: &str) -> Output {
         self.script(script).output().unwrap()
-    }
-}
-
-/// A program that ignores no signal, even where the tests run in the background of a shell, which lets what it starts
-/// ignore those of the keyboard.
-fn undisturbed(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    if cfg!(target_os = "linux") {
-        let mut env = command_of("env");
-        env.arg("--default-signal").arg(program);
-        env
-    } else {
-        command_of(program)
     }
 }
 
@@ -131,16 +118,6 @@ fn the_exit_code_is_the_commands() {
     assert_eq!(file.status.code(), Some(126), "{file:?}");
 }
 
-/// Ends a process that a test started by itself.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn signals_go_on_to_the_command_which_decides() {
     let site = Site::start();
@@ -186,9 +163,8 @@ fn what_was_ignored_before_stays_ignored_in_the_command() {
 
 /// A terminal of its own, by script(1): the key reaches the command by itself, wherever its input comes from.
 #[test]
-#[cfg(target_os = "linux")]
 fn a_key_of_the_terminal_reaches_the_command_once() {
-    if Command::new("script").arg("--version").output().is_err() {
+    if !Terminal::exists() {
         return skip("larder run on a terminal", "script(1) is not installed");
     }
     let site = Site::start();
@@ -206,22 +182,17 @@ fn a_key_of_the_terminal_reaches_the_command_once() {
         site.config().display(),
         file.display()
     );
-    let mut terminal = undisturbed("script");
-    terminal.args(["-qec", &run, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut terminal = Running(terminal.spawn().unwrap());
-    let mut keys = terminal.0.stdin.take().unwrap();
-    let told = Lines::read(terminal.0.stdout.take().unwrap());
+    let mut terminal = Terminal::run(&run);
+    let told = terminal.told.clone();
     let ready = told.wait("the command", |line| line.starts_with("ready"));
     let larder = ready.trim_start_matches("ready").trim().parse().unwrap();
-    keys.write_all(b"\x03").unwrap();
+    terminal.keys("\x03");
     told.wait("the key", |line| line.contains("got INT"));
     let larder = rustix::process::Pid::from_raw(larder).unwrap();
     rustix::process::kill_process(larder, Signal::USR1).unwrap();
     let all = told.wait("the count", |line| line.contains("in all"));
     assert_eq!(all.trim(), "1 in all", "{:#?}", told.all());
-    let status = eventually("the end", || terminal.0.try_wait().unwrap());
-    assert_eq!(status.code(), Some(9));
-    drop(keys);
+    assert_eq!(terminal.ended(), Some(9));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The real binary, started on free ports, ended when dropped.
 
 use super::{Client, DEADLINE, Response};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use tempfile::TempDir;
 
@@ -125,6 +125,64 @@ pub(crate) fn command_of(program: impl AsRef<std::ffi::OsStr>) -> Command {
         }
     }
     command
+}
+
+/// A program that ignores no signal, even where the tests run in the background of a shell, which lets what it starts
+/// ignore those of the keyboard.
+pub(crate) fn undisturbed(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if cfg!(target_os = "linux") {
+        let mut env = command_of("env");
+        env.arg("--default-signal").arg(program);
+        env
+    } else {
+        command_of(program)
+    }
+}
+
+/// Ends a process that a test started by itself.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A terminal of its own, by Linux's script(1), and what runs on it.
+pub(crate) struct Terminal {
+    script: Running,
+    keys: ChildStdin,
+    /// What is shown.
+    pub(crate) told: Lines,
+}
+
+impl Terminal {
+    /// Whether there can be one.
+    pub(crate) fn exists() -> bool {
+        cfg!(target_os = "linux") && Command::new("script").arg("--version").output().is_ok()
+    }
+
+    /// Runs a line of sh(1).
+    pub(crate) fn run(line: &str) -> Self {
+        let mut script = undisturbed("script");
+        script.args(["-qec", line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = Running(script.spawn().unwrap());
+        let keys = script.0.stdin.take().unwrap();
+        let told = Lines::read(script.0.stdout.take().unwrap());
+        Self { script, keys, told }
+    }
+
+    /// Presses these keys.
+    pub(crate) fn keys(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// The exit code of what ran, when it has ended.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        super::eventually("the end", || self.script.0.try_wait().unwrap()).code()
+    }
 }
 
 impl Start {
