@@ -10,9 +10,15 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// What is copied, for the proxy at this address.
+    /// What is copied, for the proxy at this address. The brackets of an IPv6 address are a pattern to some shells: a
+    /// word with them is put in quotes, where it has none of its own.
     pub(super) fn lines(&self, at: &str) -> String {
-        self.lines.replace('@', at)
+        let word = |word: &str| match word.replace('@', at) {
+            filled if word.contains('@') && at.contains('[') && !word.contains('"') => format!("'{filled}'"),
+            filled => filled,
+        };
+        let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
+        self.lines.lines().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -125,6 +125,37 @@ fn a_host_goes_into_a_page_only_if_it_is_ours() {
     check_authority(None, "[::1]:3128", "[::1]:3128");
 }
 
+/// Each program's name, and what is copied from the set-up page for it, in the page's order.
+const PROGRAMS: [(&str, &str); 12] = [
+    ("Chromium, Chrome, Edge", "chromium --proxy-pac-url=http://127.0.0.1:3128/proxy.pac"),
+    (
+        "Firefox",
+        "user_pref(\"network.proxy.type\", 2);\n\
+         user_pref(\"network.proxy.autoconfig_url\", \"http://127.0.0.1:3128/proxy.pac\");",
+    ),
+    ("macOS", "networksetup -setautoproxyurl Wi-Fi http://127.0.0.1:3128/proxy.pac"),
+    (
+        "Windows",
+        r"Set-ItemProperty 'HKCU:\Software\Microsoft\Windows\CurrentVersion\Internet Settings' AutoConfigURL http://127.0.0.1:3128/proxy.pac",
+    ),
+    (
+        "GNOME",
+        "gsettings set org.gnome.system.proxy autoconfig-url http://127.0.0.1:3128/proxy.pac\n\
+         gsettings set org.gnome.system.proxy mode auto",
+    ),
+    ("A shell", "export http_proxy=http://127.0.0.1:3128 https_proxy=http://127.0.0.1:3128"),
+    ("curl", "curl -x http://127.0.0.1:3128 -i http://example.com/"),
+    ("apt", "Acquire::http::Proxy \"http://127.0.0.1:3128\";"),
+    ("pip", "pip config set global.proxy http://127.0.0.1:3128"),
+    ("npm", "npm config set proxy http://127.0.0.1:3128\nnpm config set https-proxy http://127.0.0.1:3128"),
+    ("cargo", "[http]\nproxy = \"http://127.0.0.1:3128\""),
+    (
+        "docker",
+        "docker run --network host -e http_proxy=http://127.0.0.1:3128 -e https_proxy=http://127.0.0.1:3128 IMAGE\n\
+         docker build --network host --build-arg http_proxy=http://127.0.0.1:3128 --build-arg https_proxy=http://127.0.0.1:3128 .",
+    ),
+];
+
 #[test]
 fn the_set_up_page_tells_the_address_to_set_in_every_program() {
     let here = Here { host: None, local: "127.0.0.1:3128".parse().unwrap() };
@@ -132,27 +163,47 @@ fn the_set_up_page_tells_the_address_to_set_in_every_program() {
     check_fields(text.headers(), "text/plain; charset=utf-8", text.body().len());
     let html = landing(&here, Some(&HTML));
     check_fields(html.headers(), "text/html; charset=utf-8", html.body().len());
-    for program in [
-        "Chromium", "Firefox", "macOS", "Windows", "GNOME", "A shell", "curl", "apt", "pip", "npm", "cargo",
-        "docker",
-    ] {
-        assert!(body(&text).contains(&format!("\n{program}")), "{program}");
-        assert!(body(&html).contains(&format!("<h2>{program}")), "{program}");
+    assert!(body(&text).contains("\nthe address 127.0.0.1:3128, or "), "{}", body(&text));
+    let told: Vec<_> = body(&text)
+        .split("\n\n")
+        .skip(2)
+        .map(|part| {
+            let (says, lines) = part.trim_end().split_once('\n').unwrap();
+            let lines: Vec<_> = lines.lines().map(|line| line.strip_prefix("    ").unwrap()).collect();
+            (says.split_once(": ").unwrap().0, lines.join("\n"))
+        })
+        .collect();
+    assert_eq!(told, PROGRAMS.map(|(name, lines)| (name, lines.to_owned())));
+    for (name, lines) in PROGRAMS {
+        let part = body(&html).split("<h2>").find(|part| part.starts_with(&format!("{name}</h2>"))).unwrap();
+        let lines = format!("<pre>{}</pre>", lines.replace('"', "&quot;").replace('\'', "&#39;"));
+        assert!(part.contains(&lines), "{lines} is missing in {part}");
     }
-    for line in [
-        "curl -x http://127.0.0.1:3128 -i http://example.com/",
-        "export http_proxy=http://127.0.0.1:3128 https_proxy=http://127.0.0.1:3128",
-        "chromium --proxy-pac-url=http://127.0.0.1:3128/proxy.pac",
-    ] {
-        assert!(body(&text).contains(&format!("    {line}\n")), "{line}");
-        assert!(body(&html).contains(line), "{line}");
-    }
-    assert!(body(&html).contains("Acquire::http::Proxy &quot;http://127.0.0.1:3128&quot;;"));
+    assert_eq!(body(&html).matches("<pre>").count(), PROGRAMS.len());
     for page in [body(&text), body(&html)] {
         let page = page.split("</style>").last().unwrap_or_default();
         assert!(!page.contains('@') && !page.contains("<script"), "{page}");
     }
     assert!(html.body().len() < 8192);
+}
+
+/// Brackets are a pattern to zsh, and one that fits nothing is an error.
+#[test]
+fn an_ipv6_address_is_quoted_where_a_shell_reads_it() {
+    let here = Here { host: None, local: "[::1]:3128".parse().unwrap() };
+    let text = landing(&here, None);
+    for line in [
+        "chromium '--proxy-pac-url=http://[::1]:3128/proxy.pac'",
+        "user_pref(\"network.proxy.autoconfig_url\", \"http://[::1]:3128/proxy.pac\");",
+        "export 'http_proxy=http://[::1]:3128' 'https_proxy=http://[::1]:3128'",
+        "curl -x 'http://[::1]:3128' -i http://example.com/",
+        "Acquire::http::Proxy \"http://[::1]:3128\";",
+        "npm config set proxy 'http://[::1]:3128'",
+        "[http]",
+        "proxy = \"http://[::1]:3128\"",
+    ] {
+        assert!(body(&text).lines().any(|told| told.strip_prefix("    ") == Some(line)), "{line}");
+    }
 }
 
 #[test]
