@@ -2,8 +2,10 @@
 //! the proxy. What is not installed is skipped, and told.
 
 use crate::clients::{installed, prepared};
+use crate::support::driver::Driver;
 use crate::support::proxy::{Running, Start, command_of};
 use crate::support::{Origin, Proxy, skip};
+use fantoccini::Locator;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
@@ -307,4 +309,29 @@ fn firefox_asks_by_its_profile() {
     let mut firefox = desk.shell("sh", &format!("{headless} {SITE}"));
     let _firefox = Running(firefox.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     desk.parent.wait(SITE, 1);
+}
+
+/// As the style promises: what is copied has nothing to be trimmed.
+#[test]
+fn one_click_in_chromium_selects_exactly_what_is_to_be_copied() {
+    let Some(driver) = Driver::start() else {
+        return skip("a click on the set-up page", "chromedriver is not installed");
+    };
+    let desk = Desk::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let browser = driver.browser_with(&[], None).await;
+        browser.goto(&format!("{}/", desk.address())).await.unwrap();
+        let parts = browser.find_all(Locator::Css("pre, code")).await.unwrap();
+        let mut copied = Vec::new();
+        for part in parts {
+            part.click().await.unwrap();
+            let selected = browser.execute("return getSelection().toString()", vec![]).await.unwrap();
+            copied.push(selected.as_str().unwrap().to_owned());
+        }
+        browser.close().await.unwrap();
+        let (own, programs) = copied.split_at(2);
+        assert_eq!(own, [desk.proxy.address.to_string(), format!("{}/proxy.pac", desk.address())]);
+        assert_eq!(programs, desk.parts().into_iter().map(|(_, lines)| lines).collect::<Vec<_>>());
+    });
 }
