@@ -205,3 +205,39 @@ fn env_prints_what_a_shell_reads_back() {
     assert_eq!(free.status.code(), Some(1));
     assert!(text(&free.stderr).contains("give the address that it printed with --listen"), "{free:?}");
 }
+
+/// The last line of each says how.
+#[test]
+fn env_prints_what_every_shell_reads_back_as_it_says() {
+    let binary = PathBuf::from(command().get_program());
+    let found = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(binary.parent().unwrap().to_owned()).chain(std::env::split_paths(&found));
+    let path = std::env::join_paths(path).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    for (shell, run) in [("bash", "-c"), ("fish", "-c"), ("pwsh", "-Command")] {
+        if Command::new(shell).args([run, "exit 0"]).env("HOME", home.path()).output().is_err() {
+            skip(&format!("larder env in {shell}"), "not installed");
+            continue;
+        }
+        let larder = |arguments: &[&str]| text(&command().args(arguments).output().unwrap().stdout);
+        let lines = larder(&["env", "--shell", shell]);
+        let how = lines.lines().last().unwrap().strip_prefix("# ").unwrap();
+        let script = format!(
+            "{how}; sh -c 'echo $http_proxy $https_proxy $HTTP_PROXY $HTTPS_PROXY; echo $no_proxy; echo $NO_PROXY'"
+        );
+        let output = command_of(shell)
+            .args([run, &script])
+            .env("PATH", &path)
+            .env("HOME", home.path())
+            .output()
+            .unwrap();
+        let told = text(&output.stdout);
+        let (proxies, direct) = told.split_once('\n').unwrap();
+        assert_eq!(proxies, ["http://127.0.0.1:3128"; 4].join(" "), "{shell}: {output:?}");
+        let all = format!(
+            "localhost,.local,{}",
+            lines.split(",.local,").nth(1).unwrap().split('\'').next().unwrap()
+        );
+        assert_eq!(direct, format!("{all}\n{all}\n"), "{shell}: {output:?}");
+    }
+}
