@@ -50,12 +50,36 @@ pub(super) fn load(overrides: &Overrides) -> Result<Settings, Errors> {
     };
     match std::fs::read_to_string(path) {
         Ok(text) => resolve(&text, path, overrides, &environment),
-        Err(error) => Err(Errors(vec![Problem {
-            place: Place::File { path: path.clone(), line: 0, column: 0 },
-            key: String::new(),
-            found: format!("an error while reading it ({error})"),
-            expected: "a TOML file".to_owned(),
-        }])),
+        Err(error) => {
+            let (found, expected) = unreadable(&error);
+            let place = Place::File { path: path.clone(), line: 0, column: 0 };
+            Err(Errors(vec![Problem { place, key: String::new(), found, expected }]))
+        }
+    }
+}
+
+/// What a file is that can't be read, and what to do about it.
+fn unreadable(error: &std::io::Error) -> (String, String) {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => (
+            "no such file".to_owned(),
+            "a TOML file: give its path with --config or LARDER_CONFIG, or neither for the defaults"
+                .to_owned(),
+        ),
+        ErrorKind::PermissionDenied => (
+            "a file that may not be read".to_owned(),
+            format!(
+                "one that user {}, who runs larder, may read: change its owner or mode, or a directory's above it",
+                rustix::process::geteuid()
+            ),
+        ),
+        ErrorKind::IsADirectory => (
+            "a directory".to_owned(),
+            "a TOML file: give the path of a file in it with --config or LARDER_CONFIG".to_owned(),
+        ),
+        ErrorKind::InvalidData => ("bytes that are not UTF-8".to_owned(), "TOML, saved as UTF-8".to_owned()),
+        _ => (format!("an error while reading it ({error})"), "a TOML file".to_owned()),
     }
 }
 

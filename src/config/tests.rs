@@ -411,7 +411,7 @@ fn authority() -> String {
 fn a_missing_file_is_an_error_that_names_it() {
     let overrides = Overrides { config: Some(PathBuf::from("/nowhere/l.toml")), ..Overrides::default() };
     let found = Settings::load(&overrides).unwrap_err().to_string();
-    assert!(found.starts_with("/nowhere/l.toml: found an error while reading it ("), "{found}");
+    assert!(found.starts_with("/nowhere/l.toml: found no such file, expected a TOML file: "), "{found}");
 }
 
 #[test]

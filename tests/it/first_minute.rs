@@ -1,7 +1,7 @@
 //! What a new user meets first: help, and each mistake with what to do about it.
 
-use crate::support::Proxy;
 use crate::support::proxy::{command, command_of, commands};
+use crate::support::{Proxy, skip};
 use std::process::Output;
 
 #[track_caller]
@@ -78,7 +78,6 @@ fn a_broken_file_is_told_at_its_place() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("larder.toml");
     let path = file.to_str().unwrap();
-    check(&run(&["--config", path]), 2, &[path, "No such file", "expected a TOML file"]);
     std::fs::write(&file, "[cache]\nmemory = \"lots\"\nmemroy = 1\n").unwrap();
     check(
         &run(&["--config", path]),
@@ -99,7 +98,7 @@ fn without_permission_it_tells_what_would_be_permitted() {
     let nobody = |arguments: &[&str]| command_of("setpriv").args(other).arg(&binary).args(arguments).output();
     std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     if !nobody(&["--version"]).is_ok_and(|output| output.status.success()) {
-        return crate::support::skip("larder without permission", "setpriv(1) can't become another user");
+        return skip("larder without permission", "setpriv(1) can't become another user");
     }
     let listen = nobody(&["--listen", "127.0.0.1:80", "--admin-listen", "off"]).unwrap();
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
@@ -114,7 +113,10 @@ fn without_permission_it_tells_what_would_be_permitted() {
     std::fs::write(&file, "").unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
     let path = file.to_str().unwrap();
-    check(&nobody(&["--config", path]).unwrap(), 2, &[path, "Permission denied"]);
+    let denied = nobody(&["--config", path]).unwrap();
+    check(&denied, 2, &[path, "found a file that may not be read", "user 65534, who runs larder, may read"]);
+    check(&denied, 2, &["change its owner or mode"]);
+    assert_eq!(String::from_utf8_lossy(&denied.stderr).lines().count(), 2, "{denied:?}");
 }
 
 #[test]
@@ -123,3 +125,30 @@ fn a_command_that_asks_a_proxy_where_none_runs_says_so() {
     let stats = run(&["stats", "--admin-listen", &nobody.to_string()]);
     check(&stats, 1, &["no proxy's admin listener", "is larder running?", "--admin-listen"]);
 }
+/// What was found, what was expected, what to do: in a line for each, and the count.
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("latin1.toml"), b"# \xe4\n").unwrap();
+    let (missing, below, latin1) = (file("missing.toml"), file("latin1.toml/x"), file("latin1.toml"));
+    let give = "a TOML file: give its path with --config or LARDER_CONFIG, or neither for the defaults";
+    for (path, found, expected) in [
+        (missing, "no such file", give),
+        (below, "no such file", give),
+        (
+            file(""),
+            "a directory",
+            "a TOML file: give the path of a file in it with --config or LARDER_CONFIG",
+        ),
+        (latin1, "bytes that are not UTF-8", "TOML, saved as UTF-8"),
+    ] {
+        let told = format!("{path}: found {found}, expected {expected}\n1 error in the configuration\n");
+        for arguments in [&["--config", &path][..], &["check", &path], &["stats", "--config", &path]] {
+            let output = run(arguments);
+            assert_eq!(String::from_utf8_lossy(&output.stderr), told, "{arguments:?}");
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        }
+    }
+}
+
