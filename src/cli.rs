@@ -33,9 +33,7 @@ const LARDER: &str = "\
 Examples:
   larder                              serve on 127.0.0.1:3128
   larder run -- npm ci                run one command with a proxy of its own
-  larder explain http://HOST/PATH     say why a response is cached or not
-
-A flag comes before its variable, that before the file, that before the default.";
+  larder explain http://HOST/PATH     say why a response is cached or not";
 const SERVE: &str = "\
 Examples:
   larder --listen 127.0.0.1:8080 --memory 2GiB
@@ -112,21 +110,21 @@ pub struct Cli {
 
 /// The flags that settle what the file leaves open.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Settings")]
+#[command(next_help_heading = "Settings (a flag wins over its variable, both over the file)")]
 pub struct Flags {
-    /// TOML file; without it the defaults hold
+    /// TOML file
     #[arg(long, global = true, env = "LARDER_CONFIG", hide_env_values = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// Address of the proxy, repeatable; port 0 takes a free one [default: port 3128 on loopback]
+    /// Proxy's address, repeatable [default: port 3128 on loopback]
     #[arg(long, global = true, env = "LARDER_LISTEN", hide_env_values = true, value_name = "ADDR", value_delimiter = ',', value_parser = |text: &str| expected(units::address(text)))]
     pub listen: Vec<SocketAddr>,
-    /// Address of the admin listener, or "off" [default: 127.0.0.1:9128]
+    /// Admin listener's address, or "off" [default: 127.0.0.1:9128]
     #[arg(long, global = true, env = "LARDER_ADMIN_LISTEN", hide_env_values = true, value_name = "ADDR", value_parser = admin_listen)]
     pub admin_listen: Option<AdminListen>,
     /// Memory to store in, such as 1GiB [default: 25%]
     #[arg(long, global = true, env = "LARDER_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = |text: &str| expected(units::memory(text)))]
     pub memory: Option<u64>,
-    /// Ports that CONNECT may reach, such as 443,8000-8999, or "any" [default: 443]
+    /// Ports for CONNECT: 443,8000-8999, or "any" [default: 443]
     #[arg(long, global = true, env = "LARDER_CONNECT_PORTS", hide_env_values = true, value_name = "LIST", value_parser = |text: &str| expected(units::ports(text)))]
     pub connect_ports: Option<Ports>,
     /// Allow loopback and private destinations
@@ -169,8 +167,11 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove stored responses: of a URL, of a host, by a pattern or by a tag
-    #[command(after_help = PURGE)]
+    /// Remove stored responses: by URL, host, pattern or tag
+    #[command(
+        after_help = PURGE,
+        override_usage = "larder purge [OPTIONS] <URL|--glob PATTERN|--host HOST|--tag TAG|--all>"
+    )]
     Purge {
         /// Which ones
         #[command(flatten)]
@@ -228,7 +229,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Ask whether the running proxy takes requests; the exit code is 0 or 1
+    /// Exit with 0 if the running proxy takes requests, else with 1
     #[command(after_help = HEALTHCHECK)]
     Healthcheck,
     /// Print the variables by which programs find the proxy
@@ -238,7 +239,7 @@ pub enum Command {
         #[arg(long, value_name = "SHELL", default_value = "bash", hide_possible_values = true)]
         shell: Shell,
     },
-    /// Run a command with a proxy of its own, and tell at the end what was saved
+    /// Run a command with a proxy of its own, and tell what it saved
     #[command(after_help = RUN)]
     Run {
         /// Command to run, with its arguments; the exit code is its own
@@ -546,6 +547,56 @@ mod tests {
         assert_eq!(overrides(&[&["serve"], &flags[..]].concat()), expected);
         assert_eq!(overrides(&["--allow-private=false"]).allow_private, Some(false));
         assert_eq!(overrides(&["--connect-ports", "any"]).connect_ports, Some(Ports::Any));
+    }
+
+    /// The commands of an example, as a shell splits it: they end at what pipes, redirects or joins them, and at
+    /// two spaces, behind which is what they do.
+    fn commands(example: &str) -> Vec<Vec<String>> {
+        let inner = |text: &str| Some(text.split_once("$(")?.1.split_once(')')?.0.to_owned());
+        if let Some(inner) = inner(example) {
+            return commands(&inner);
+        }
+        let (mut commands, mut words, mut word, mut quote) = (Vec::new(), Vec::new(), None::<String>, None);
+        let mut characters = example.trim().chars().chain("\n".chars()).peekable();
+        while let Some(character) = characters.next() {
+            match character {
+                _ if quote == Some(character) => quote = None,
+                '\'' | '"' if quote.is_none() => {
+                    quote = Some(character);
+                    word.get_or_insert_default();
+                }
+                ' ' | '\n' | '|' | '>' | '&' if quote.is_none() => {
+                    words.extend(word.take());
+                    if character != ' ' || characters.next_if_eq(&' ').is_some() {
+                        commands.push(std::mem::take(&mut words));
+                    }
+                }
+                _ => word.get_or_insert_default().push(character),
+            }
+        }
+        assert!(quote.is_none(), "{example}");
+        commands.retain(|words| words.first().is_some_and(|word| word == "larder"));
+        commands
+    }
+
+    #[test]
+    fn every_example_in_a_help_is_understood() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands().chain([&cli]) {
+            let help = command.get_after_help().unwrap().to_string();
+            let examples = help.lines().skip(1).take_while(|line| line.starts_with("  "));
+            let examples: Vec<_> = examples.map(commands).collect();
+            assert!(!examples.is_empty(), "{}: {help}", command.get_name());
+            for words in examples.iter().flatten() {
+                assert!(parse_from(words).is_ok(), "{words:?} in {}: {help}", command.get_name());
+            }
+            assert!(examples.iter().all(|commands| !commands.is_empty()), "{help}");
+        }
+        let two = commands("larder check 'a b.toml' && larder reload >x");
+        assert_eq!(two, [vec!["larder", "check", "a b.toml"], vec!["larder", "reload"]]);
+        assert_eq!(commands("eval \"$(larder env)\""), [["larder", "env"]]);
+        assert_eq!(commands("larder  serve on a port"), [["larder"]]);
     }
 
     #[test]

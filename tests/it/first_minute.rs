@@ -18,15 +18,18 @@ fn run(arguments: &[&str]) -> Output {
     command().args(arguments).output().unwrap()
 }
 
+/// Columns and rows of a screen: the width in which terminals open, and as many rows as a window of some height has.
+const SCREEN: (usize, usize) = (80, 40);
+
 #[test]
 fn the_help_of_every_command_fits_a_screen_and_has_examples() {
     for name in commands().iter().map(String::as_str).chain([""]) {
         let arguments: Vec<&str> = [name, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
-        let output = run(&arguments);
+        let output = command().args(arguments).env("COLUMNS", SCREEN.0.to_string()).output().unwrap();
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && help.contains("\nExample"), "{name}: {help}");
-        assert!(help.lines().count() <= 40, "{name}: {} lines: {help}", help.lines().count());
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{name}: {help}");
+        assert!(help.lines().count() <= SCREEN.1, "{name}: {} lines: {help}", help.lines().count());
+        assert!(help.lines().all(|line| line.chars().count() <= SCREEN.0), "{name}: {help}");
         assert!(help.lines().all(|line| !line.ends_with(' ')), "{name}: {help}");
     }
 }
