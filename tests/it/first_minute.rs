@@ -1,6 +1,6 @@
 //! What a new user meets first: help, and each mistake with what to do about it.
 
-use crate::support::proxy::{command, command_of, commands};
+use crate::support::proxy::{Terminal, command, command_of, commands};
 use crate::support::{Proxy, skip};
 use std::process::Output;
 
@@ -44,6 +44,63 @@ fn completions_and_the_manual_page_know_every_command() {
             assert!(text.contains(name), "{name} in {shell}'s");
             assert!(page.contains(name), "{name} in the page");
         }
+    }
+}
+
+/// In a bash that knows of completion only what it has itself.
+#[test]
+fn bash_completes_by_the_tab_key() {
+    if !Terminal::exists() || command_of("bash").arg("--version").output().is_err() {
+        return skip("bash's completions", "script(1) or bash is not installed");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    std::fs::write(file("larder.bash"), run(&["completions", "bash"]).stdout).unwrap();
+    // What is completed is told instead of run.
+    let start = format!(
+        "source {}; larder() {{ echo \"<$*>\"; }}; PROMPT_COMMAND='echo ready'",
+        file("larder.bash").display()
+    );
+    std::fs::write(file("start"), start).unwrap();
+    let line = format!(
+        "exec env INPUTRC=/dev/null HISTFILE= TERM=dumb bash --noprofile --rcfile {} -i",
+        file("start").display()
+    );
+    let mut terminal = Terminal::run(&line);
+    let told = terminal.told.clone();
+    for (count, (keys, completed)) in [
+        ("larder pur\t\n", "<purge>"),
+        ("larder purge --gl\t'http://h/*'\n", "<purge --glob http://h/*>"),
+        ("larder --conf\tx.toml stat\t\n", "<--config x.toml stats>"),
+        ("larder completions fi\t\n", "<completions fish>"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        told.wait_count("the prompt", count + 1, |line| line.trim_end().ends_with("ready"));
+        terminal.keys(keys);
+        told.wait(completed, |line| line.trim_end() == completed);
+    }
+    terminal.keys("exit 0\n");
+    assert_eq!(terminal.ended(), Some(0));
+}
+
+#[test]
+fn the_manual_page_is_formatted_without_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("larder.1");
+    std::fs::write(&page, run(&["man"]).stdout).unwrap();
+    for words in [&["groff", "-man", "-ww", "-Tutf8"][..], &["man", "--warnings", "-l"]] {
+        let mut format = command_of(words[0]);
+        if command_of(words[0]).arg("--version").output().is_err() {
+            skip(&format!("the manual page by {}", words[0]), "not installed");
+            continue;
+        }
+        let output = format.args(&words[1..]).arg(&page).env("LC_ALL", "C.UTF-8").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && told.is_empty(), "{words:?}: {told}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("Print the manual page"), "{words:?}: {text}");
     }
 }
 
@@ -91,6 +148,33 @@ fn a_broken_file_is_told_at_its_place() {
     check(&run(&["--config", path]), 2, &["larder.toml:1:", "expected"]);
 }
 
+/// What was found, what was expected, what to do: in a line for each, and the count.
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("latin1.toml"), b"# \xe4\n").unwrap();
+    let (missing, below, latin1) = (file("missing.toml"), file("latin1.toml/x"), file("latin1.toml"));
+    let give = "a TOML file: give its path with --config or LARDER_CONFIG, or neither for the defaults";
+    for (path, found, expected) in [
+        (missing, "no such file", give),
+        (below, "no such file", give),
+        (
+            file(""),
+            "a directory",
+            "a TOML file: give the path of a file in it with --config or LARDER_CONFIG",
+        ),
+        (latin1, "bytes that are not UTF-8", "TOML, saved as UTF-8"),
+    ] {
+        let told = format!("{path}: found {found}, expected {expected}\n1 error in the configuration\n");
+        for arguments in [&["--config", &path][..], &["check", &path], &["stats", "--config", &path]] {
+            let output = run(arguments);
+            assert_eq!(String::from_utf8_lossy(&output.stderr), told, "{arguments:?}");
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        }
+    }
+}
+
 /// Only where the test may become another user is there something that it may not do.
 #[test]
 fn without_permission_it_tells_what_would_be_permitted() {
@@ -128,30 +212,3 @@ fn a_command_that_asks_a_proxy_where_none_runs_says_so() {
     let stats = run(&["stats", "--admin-listen", &nobody.to_string()]);
     check(&stats, 1, &["no proxy's admin listener", "is larder running?", "--admin-listen"]);
 }
-/// What was found, what was expected, what to do: in a line for each, and the count.
-#[test]
-fn a_file_that_cannot_be_read_is_told_with_what_to_do() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-    std::fs::write(file("latin1.toml"), b"# \xe4\n").unwrap();
-    let (missing, below, latin1) = (file("missing.toml"), file("latin1.toml/x"), file("latin1.toml"));
-    let give = "a TOML file: give its path with --config or LARDER_CONFIG, or neither for the defaults";
-    for (path, found, expected) in [
-        (missing, "no such file", give),
-        (below, "no such file", give),
-        (
-            file(""),
-            "a directory",
-            "a TOML file: give the path of a file in it with --config or LARDER_CONFIG",
-        ),
-        (latin1, "bytes that are not UTF-8", "TOML, saved as UTF-8"),
-    ] {
-        let told = format!("{path}: found {found}, expected {expected}\n1 error in the configuration\n");
-        for arguments in [&["--config", &path][..], &["check", &path], &["stats", "--config", &path]] {
-            let output = run(arguments);
-            assert_eq!(String::from_utf8_lossy(&output.stderr), told, "{arguments:?}");
-            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        }
-    }
-}
-
