@@ -149,12 +149,15 @@ fn a_request_to_the_proxy_itself_gets_a_page_and_goes_nowhere() {
 #[test]
 fn the_pac_file_names_the_proxy_by_its_own_address() {
     let proxy = Proxy::open();
-    let response = proxy.raw(format!("GET /proxy.pac HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.address));
-    response.assert_status(200);
-    assert_eq!(response.field("content-type").as_deref(), Some("application/x-ns-proxy-autoconfig"));
-    let text = response.text();
-    assert!(text.contains("function FindProxyForURL"), "{text}");
-    assert!(text.contains(&format!("PROXY {}", proxy.address)), "{text}");
+    // The second is where WPAD looks for it.
+    for path in ["/proxy.pac", "/wpad.dat"] {
+        let response = proxy.raw(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", proxy.address));
+        response.assert_status(200);
+        assert_eq!(response.field("content-type").as_deref(), Some("application/x-ns-proxy-autoconfig"));
+        let text = response.text();
+        assert!(text.contains("function FindProxyForURL"), "{text}");
+        assert!(text.contains(&format!("PROXY {}", proxy.address)), "{text}");
+    }
     // A Host goes into it only as an authority.
     let evil = proxy.raw("GET /proxy.pac HTTP/1.1\r\nHost: a\";alert(1)//\r\n\r\n");
     assert!(evil.status == 400 || !evil.text().contains("alert"), "{evil}");
