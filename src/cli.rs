@@ -61,7 +61,7 @@ Examples:
 const TOP: &str = "\
 Examples:
   larder top
-  larder top --interval 5s --count 1";
+  larder top --interval 5s --count 2        since the start, and of 5 seconds";
 const HEALTHCHECK: &str = "\
 Example:
   larder healthcheck --admin-listen 127.0.0.1:9128";
@@ -209,7 +209,7 @@ pub enum Command {
     #[command(after_help = TOP)]
     Top {
         /// Time between two looks
-        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = |text: &str| expected(units::duration(text)))]
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = interval)]
         interval: Duration,
         /// End after so many looks
         #[arg(long, value_name = "N")]
@@ -370,6 +370,11 @@ fn naming_the_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::
 /// An error as clap tells it: behind the value and the flag.
 fn expected<T>(read: Result<T, &'static str>) -> Result<T, String> {
     read.map_err(|expected| format!("expected {expected}"))
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let read = units::duration(text).ok().filter(|interval| *interval >= Duration::from_millis(1));
+    read.ok_or_else(|| "expected a duration such as \"1s\", at least \"1ms\"".to_owned())
 }
 
 fn admin_listen(text: &str) -> Result<AdminListen, String> {

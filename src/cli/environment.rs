@@ -41,7 +41,7 @@ mod tests {
     use crate::upstream::Direct;
 
     const DIRECT: &str = "localhost,.local,127.0.0.1,::1,127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,\
-        169.254.0.0/16,fc00::/7,fe80::/10,intern.example";
+        169.254.0.0/16,100.64.0.0/10,0.0.0.0/8,fc00::/7,fe80::/10,fec0::/10,intern.example";
 
     /// `DIRECT` stands for what [`DIRECT`] is.
     #[track_caller]

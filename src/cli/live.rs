@@ -13,13 +13,15 @@ use super::render::bytes;
 use super::{print, shown};
 use crate::admin::told::plain;
 use crate::cache::CacheResult;
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Moment, Stopwatch};
 use crate::config::Settings;
 
 /// Rows and columns of a terminal that does not tell its size.
 const SIZE: (usize, usize) = (24, 80);
-/// Rows above the exchanges.
-const HEAD: usize = 6;
+/// Where no terminal cuts lines, none are cut.
+const UNCUT: (usize, usize) = (24, usize::MAX);
+/// Rows above the exchanges, and the one below them.
+const HEAD: usize = 7;
 /// At the least, of the exchanges.
 const LEAST: usize = 3;
 /// Exchanges that are remembered between looks: more rows has no terminal.
@@ -52,6 +54,7 @@ async fn interrupted() {
 }
 
 async fn look(settings: &Settings, interval: Duration, count: Option<u64>) -> anyhow::Result<()> {
+    let clock = Clock::system();
     let (mut before, mut after) = (None::<(Stopwatch, Value)>, 0);
     let mut exchanges = VecDeque::new();
     let mut looks = 0;
@@ -66,7 +69,10 @@ async fn look(settings: &Settings, interval: Duration, count: Option<u64>) -> an
             exchanges.push_front(exchange.clone());
         }
         exchanges.truncate(KEPT);
-        let passed = before.as_ref().map(|(since, stats)| (since.elapsed(), stats));
+        let passed = match &before {
+            Some((since, stats)) => (since.elapsed(), stats),
+            None => (uptime(&stats, clock.now()), &Value::Null),
+        };
         let text = frame(&stats, passed, &exchanges, size());
         // A terminal is drawn anew from its corner; elsewhere one frame follows the other.
         let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
@@ -79,18 +85,27 @@ async fn look(settings: &Settings, interval: Duration, count: Option<u64>) -> an
     Ok(())
 }
 
+/// How long the proxy has been running; nothing where it does not know.
+fn uptime(stats: &Value, now: Moment) -> Duration {
+    let seconds = stats["process"]["start_seconds"].as_f64().map(|start| now.wall as f64 / 1000.0 - start);
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
+}
+
 /// Rows and columns.
 fn size() -> (usize, usize) {
+    if !std::io::stdout().is_terminal() {
+        return UNCUT;
+    }
     rustix::termios::tcgetwinsize(std::io::stdout())
         .ok()
         .filter(|size| size.ws_row > 0 && size.ws_col > 0)
         .map_or(SIZE, |size| (usize::from(size.ws_row), usize::from(size.ws_col)))
 }
 
-/// What one look shows; rates are those since the look before.
+/// What one look shows; rates are those since the look before, and since the start where there is none (`null`).
 fn frame(
     stats: &Value,
-    before: Option<(Duration, &Value)>,
+    (passed, before): (Duration, &Value),
     exchanges: &VecDeque<Value>,
     (rows, columns): (usize, usize),
 ) -> String {
@@ -102,7 +117,7 @@ fn frame(
         text.push('\n');
     };
     line(&mut text, &format!("larder {}, {ready}", plain(&stats["version"])));
-    let (seconds, zero) = before.map_or((0.0, &Value::Null), |(passed, stats)| (passed.as_secs_f64(), stats));
+    let (seconds, zero) = (passed.as_secs_f64(), before);
     let since = |figure: &dyn Fn(&Value) -> u64| figure(stats).saturating_sub(figure(zero));
     let rate = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
     let requests = since(&|stats| stats["requests"]["total"].as_u64().unwrap_or_default());
@@ -112,18 +127,18 @@ fn frame(
     let saved = since(&|stats| sum(&stats["requests"]["bytes_out"], &CacheResult::FROM_CACHE));
     let ratio = match (from_store + from_origin, from_store * 100) {
         (0, _) => "-".to_owned(),
-        (all, hits) => format!("{} %", hits / all),
+        (all, hits) => format!("{} %", (hits + all / 2) / all),
     };
-    let which = if before.is_some() { "" } else { " (since the start)" };
+    let since_when = if before.is_null() { "since the start: " } else { "" };
     line(
         &mut text,
         &format!(
-            "{:.1} requests/s, hit ratio {ratio}, saved {}/s, {errors} errors, first byte {}{which}",
+            "{since_when}{:.1} requests/s, hit ratio {ratio}, saved {}/s, {errors} errors",
             rate(requests),
             bytes(rate(saved) as u64),
-            quantiles(stats, zero),
         ),
     );
+    line(&mut text, &format!("first byte {}", quantiles(stats, zero)));
     let (store, server) = (&stats["store"], &stats["server"]);
     let of = |part: &Value, name: &str| part[name].as_u64().unwrap_or_default();
     line(
@@ -221,26 +236,33 @@ mod tests {
     fn rates_are_those_since_the_look_before() {
         let text = frame(
             &stats(190, 20),
-            Some((Duration::from_secs(2), &stats(100, 10))),
+            (Duration::from_secs(2), &stats(100, 10)),
             &VecDeque::from([exchange("http://h/a")]),
             (24, 120),
         );
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines[0], "larder 1.0, ready");
-        assert_eq!(
-            lines[1],
-            "50.0 requests/s, hit ratio 90 %, saved 45.0 KiB/s, 0 errors, first byte ≤ 0.05 ms (99 %: ≤ 1 ms)"
-        );
-        assert_eq!(lines[2], "3 stored, 2.0 KiB of 4.0 KiB; 1 connections, 0 tunnels, 0 flights");
-        assert_eq!(lines[5], "18:37:00 hit         200        1.0 KiB       0.1  GET http://h/a");
+        assert_eq!(lines[1], "50.0 requests/s, hit ratio 90 %, saved 45.0 KiB/s, 0 errors");
+        assert_eq!(lines[2], "first byte ≤ 0.05 ms (99 %: ≤ 1 ms)");
+        assert_eq!(lines[3], "3 stored, 2.0 KiB of 4.0 KiB; 1 connections, 0 tunnels, 0 flights");
+        assert_eq!(lines[6], "18:37:00 hit         200        1.0 KiB       0.1  GET http://h/a");
     }
+
+    #[test]
+    fn the_first_look_tells_what_was_since_the_start() {
+        let text = frame(&stats(5, 1), (Duration::from_secs(3), &Value::Null), &VecDeque::new(), (24, 80));
+        let told = "since the start: 2.0 requests/s, hit ratio 83 %, saved 1.7 KiB/s, 0 errors\n";
+        assert!(text.contains(told), "{text}");
+    }
+
+    const NEVER: (Duration, &Value) = (Duration::ZERO, &Value::Null);
 
     #[test]
     fn a_frame_fits_the_terminal_and_cannot_be_steered() {
         let many = std::iter::repeat_n(exchange("http://h/\u{1b}[2J/long/long/long/long/long/long/long"), 50);
-        let text = frame(&stats(0, 0), None, &many.collect(), (10, 60));
+        let text = frame(&stats(0, 0), NEVER, &many.collect(), (10, 60));
         assert_eq!(text.lines().count(), 9);
         assert!(text.lines().all(|line| line.chars().count() <= 60) && !text.contains('\u{1b}'), "{text}");
-        assert!(frame(&stats(0, 0), None, &VecDeque::new(), (24, 80)).contains("no exchange yet"));
+        assert!(frame(&stats(0, 0), NEVER, &VecDeque::new(), (24, 80)).contains("no exchange yet"));
     }
 }
