@@ -38,6 +38,9 @@ fn the_help_of_every_command_fits_a_screen_and_has_examples() {
 fn completions_and_the_manual_page_know_every_command() {
     let page = String::from_utf8(run(&["man"]).stdout).unwrap();
     assert!(page.contains(".TH larder 1"), "{page}");
+    for flag in ["CONFIG", "LISTEN", "ADMIN_LISTEN", "MEMORY", "CONNECT_PORTS", "ALLOW_PRIVATE"] {
+        assert!(page.contains(&format!("LARDER_{flag}")), "{page}");
+    }
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let text = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
         for name in &commands() {
