@@ -5,6 +5,7 @@
 mod client;
 mod environment;
 mod live;
+mod man;
 mod render;
 
 use std::ffi::OsString;
@@ -170,7 +171,7 @@ pub enum Command {
     /// Remove stored responses: by URL, host, pattern or tag
     #[command(
         after_help = PURGE,
-        override_usage = "larder purge [OPTIONS] <URL|--glob PATTERN|--host HOST|--tag TAG|--all>"
+        override_usage = "larder purge [OPTIONS] <URL|--path|--glob|--host|--tag|--all>"
     )]
     Purge {
         /// Which ones
@@ -404,9 +405,7 @@ where
     match command {
         Command::Serve | Command::Run { .. } => anyhow::bail!("this command serves, and asks nobody"),
         Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command().flatten_help(true)).render(&mut text)?;
-            print(&text)?;
+            print(&man::page()?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Check { file } => Ok(check(overrides, file.as_ref())),

@@ -314,6 +314,12 @@ mod tests {
             "/api/v1/purge",
             purge(json!({"url": "http://h/", "dry_run": false})),
         );
+        check(
+            &["purge", "--path", "http://h/x"],
+            &post,
+            "/api/v1/purge",
+            purge(json!({"path": "http://h/x", "dry_run": false})),
+        );
         check(&["purge", "--all"], &post, "/api/v1/purge", purge(json!({"all": true, "dry_run": false})));
         check(
             &["purge", "--glob", "http://*/x", "--dry-run"],

@@ -41,6 +41,19 @@ fn completions_and_the_manual_page_know_every_command() {
     for flag in ["CONFIG", "LISTEN", "ADMIN_LISTEN", "MEMORY", "CONNECT_PORTS", "ALLOW_PRIVATE"] {
         assert!(page.contains(&format!("LARDER_{flag}")), "{page}");
     }
+    // Every option of every command, and no page that there is none of.
+    for name in &commands() {
+        let help = String::from_utf8(run(&[name, "--help"]).stdout).unwrap();
+        let own = help.split("Settings").next().unwrap().split_whitespace();
+        for option in own.filter_map(|word| word.strip_prefix("--")).filter(|word| !word.is_empty()) {
+            let option = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).replace('-', "\\-");
+            assert!(page.contains(&format!("\\-\\-{option}")), "--{option} of {name}: {page}");
+        }
+        assert!(
+            page.contains(&format!(".SS larder {name}")) && !page.contains(&format!("larder\\-{name}")),
+            "{page}"
+        );
+    }
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
         let text = String::from_utf8(run(&["completions", shell]).stdout).unwrap();
         for name in &commands() {
