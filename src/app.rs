@@ -487,7 +487,10 @@ fn banner(Started { app, proxies, admin, warnings }: &Started) {
     say(&format!("cache: {} in memory", bytesize::ByteSize(settings.store.capacity).display().iec()));
     if let Some(address) = proxies.first() {
         // Asked for twice, it is a hit the second time; HEAD would store nothing.
-        say(&format!("try twice: curl -x http://{} -i http://example.com/", reachable(*address)));
+        let address = reachable(*address);
+        // Some shells take brackets for a pattern.
+        let quote = if address.is_ipv6() { "'" } else { "" };
+        say(&format!("try twice: curl -x {quote}http://{address}{quote} -i http://example.com/"));
     }
 }
 

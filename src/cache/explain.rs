@@ -209,8 +209,15 @@ fn answer(received: &Received, judgement: &Judgement) -> Value {
     })
 }
 
+/// What clients make of such a name before they ask.
+const PUNYCODE: &str = "found letters beyond ASCII in the host, expected its form that begins with xn--";
+
 /// A URL that a person gave, and its target. The error says what was found and what is expected.
 pub fn parse_url(url: &str) -> Result<(Uri, Target), String> {
+    let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    if authority.is_some_and(|authority| !authority.is_ascii()) {
+        return Err(format!("{url:?}: {PUNYCODE}"));
+    }
     let uri: Uri = url.parse().map_err(|error| format!("{url:?}: {error}; expected a URL"))?;
     let target = Target::absolute(&uri).map_err(|error: TargetError| error.to_string())?;
     Ok((uri, target))
@@ -218,6 +225,9 @@ pub fn parse_url(url: &str) -> Result<(Uri, Target), String> {
 
 /// A host that a person gave, as [`host_of`] has that of a key. The error says what was found and what is expected.
 pub fn parse_host(host: &str) -> Result<String, String> {
+    if !host.is_ascii() {
+        return Err(format!("{host:?}: {PUNYCODE}"));
+    }
     let bare = host.parse::<Ipv6Addr>().is_ok();
     let text = if bare { format!("[{host}]") } else { host.to_owned() };
     match target::authority(text.as_bytes()) {
@@ -242,6 +252,17 @@ pub fn host_of(url: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_beyond_ascii_is_asked_for_in_its_other_form() {
+        for told in [
+            parse_url("http://b\u{fc}cher.example/").unwrap_err(),
+            parse_host("b\u{fc}cher.example").unwrap_err(),
+        ] {
+            assert!(told.ends_with("begins with xn--"), "{told}");
+        }
+        assert!(parse_url("http://h/b\u{fc}cher").is_ok());
+    }
 
     #[test]
     fn the_host_of_a_key_is_without_port_and_brackets() {
