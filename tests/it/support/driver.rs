@@ -2,9 +2,11 @@
 
 use super::{Client as Raw, Proxy};
 use fantoccini::{Client, ClientBuilder};
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 /// A running driver of one kind of browser; ends with the value.
@@ -29,9 +31,10 @@ impl Driver {
 
     /// Starts a driver whose line with `told` ends with its port.
     fn run(program: &OsStr, arguments: &[&str], told: &str) -> Option<Self> {
-        let spawned =
-            Command::new(program).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut child = spawned.ok()?;
+        let mut driver = Command::new(program);
+        // Its browsers are of its group, and end with it where a test fails.
+        driver.args(arguments).process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = driver.spawn().ok()?;
         let mut lines = BufReader::new(child.stdout.take()?).lines();
         let port = lines.by_ref().map_while(Result::ok).find(|line| line.contains(told))?;
         let port = port.trim_end_matches('.').rsplit([' ', ':']).next()?.parse().ok()?;
@@ -105,7 +108,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.child.kill().ok();
+        rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
         self.child.wait().ok();
     }
 }
