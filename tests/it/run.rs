@@ -126,7 +126,7 @@ fn signals_go_on_to_the_command_which_decides() {
     let mut run = site.script(script);
     // Its own input never ends, so that `read` waits.
     let run = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut run = Running(run.spawn().unwrap());
+    let mut run = Running::start(run);
     let input = run.0.stdin.take();
     let told = Lines::read(run.0.stdout.take().unwrap());
     let send = |run: &Running, signal| {

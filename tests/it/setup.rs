@@ -307,7 +307,7 @@ fn firefox_asks_by_its_profile() {
         "exec firefox-esr --headless --no-remote --profile $HOME/profile --screenshot $HOME/shot.png";
     // One that does not ask the proxy may never end by itself.
     let mut firefox = desk.shell("sh", &format!("{headless} {SITE}"));
-    let _firefox = Running(firefox.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let _firefox = Running::start(firefox.stdout(Stdio::null()).stderr(Stdio::null()));
     desk.parent.wait(SITE, 1);
 }
 

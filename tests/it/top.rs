@@ -47,7 +47,7 @@ fn it_ends_when_nobody_reads_any_more() {
     let proxy = Proxy::open();
     let mut top = command();
     top.arg("--admin-listen").arg(proxy.admin.to_string()).args(["top", "--interval", "1ms"]);
-    let mut top = Running(top.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut top = Running::start(top.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let errors = Lines::read(top.0.stderr.take().unwrap());
     let mut line = String::new();
     BufReader::new(top.0.stdout.take().unwrap()).read_line(&mut line).unwrap();

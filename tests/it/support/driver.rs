@@ -5,9 +5,11 @@ use fantoccini::{Client, ClientBuilder};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A running driver of one kind of browser; ends with the value.
 pub(crate) struct Driver {
@@ -32,7 +34,7 @@ impl Driver {
     /// Starts a driver whose line with `told` ends with its port.
     fn run(program: &OsStr, arguments: &[&str], told: &str) -> Option<Self> {
         let mut driver = Command::new(program);
-        // Its browsers are of its group, and end with it where a test fails.
+        // Firefox is of its group, and ends with it where a test fails.
         driver.args(arguments).process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = driver.spawn().ok()?;
         let mut lines = BufReader::new(child.stdout.take()?).lines();
@@ -108,6 +110,13 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        // Chromium's takes them along when it is asked to end; Firefox's does not know this path.
+        if let Ok(mut asked) = TcpStream::connect(("127.0.0.1", self.port)) {
+            let host = format!("127.0.0.1:{}", self.port);
+            write!(asked, "GET /shutdown HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").ok();
+            asked.set_read_timeout(Some(Duration::from_secs(5))).ok();
+            asked.read_to_end(&mut Vec::new()).ok();
+        }
         rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
         self.child.wait().ok();
     }

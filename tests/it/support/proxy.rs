@@ -3,6 +3,7 @@
 use super::{Client, DEADLINE, Response};
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -142,9 +143,16 @@ pub(crate) fn undisturbed(program: impl AsRef<std::ffi::OsStr>) -> Command {
 /// Ends a process that a test started by itself.
 pub(crate) struct Running(pub(crate) Child);
 
+impl Running {
+    /// In a group of its own, so that what it has started ends with it.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.process_group(0).spawn().unwrap())
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.kill().ok();
+        rustix::process::kill_process_group(rustix::process::Pid::from_child(&self.0), Signal::KILL).ok();
         self.0.wait().ok();
     }
 }
@@ -167,7 +175,7 @@ impl Terminal {
     pub(crate) fn run(line: &str) -> Self {
         let mut script = undisturbed("script");
         script.args(["-qec", line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut script = Running(script.spawn().unwrap());
+        let mut script = Running::start(&mut script);
         let keys = script.0.stdin.take().unwrap();
         let told = Lines::read(script.0.stdout.take().unwrap());
         Self { script, keys, told }
