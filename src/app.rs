@@ -21,6 +21,7 @@ use crate::cache::{self, Cache};
 use crate::clock::Clock;
 use crate::config::{self, Overrides, Settings, diff};
 use crate::field::via::Pseudonym;
+use crate::pages;
 use crate::policy::rules::{Rules, glob_matches};
 use crate::proxy::{self, Proxy};
 use crate::server::{self, Counts, Listening};
@@ -29,6 +30,7 @@ use crate::store::Store;
 use crate::telemetry::{AccessLog, Gauges, Metrics, Recent, Telemetry};
 use crate::upstream::Upstream;
 
+pub(crate) use command::ignored_signals;
 pub use command::run_command;
 
 /// How long what was cut off may take to end, and the log to be written: neither waits for anybody else.
@@ -487,10 +489,7 @@ fn banner(Started { app, proxies, admin, warnings }: &Started) {
     say(&format!("cache: {} in memory", bytesize::ByteSize(settings.store.capacity).display().iec()));
     if let Some(address) = proxies.first() {
         // Asked for twice, it is a hit the second time; HEAD would store nothing.
-        let address = reachable(*address);
-        // Some shells take brackets for a pattern.
-        let quote = if address.is_ipv6() { "'" } else { "" };
-        say(&format!("try twice: curl -x {quote}http://{address}{quote} -i http://example.com/"));
+        say(&format!("try twice: {}", pages::trial(reachable(*address))));
     }
 }
 

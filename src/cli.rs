@@ -83,8 +83,8 @@ Examples:
   larder run -- curl -i http://HOST/PATH
   larder run --config ci.toml -- make test
 
-The proxy takes a free port of this machine, has no admin listener and writes no access log. Where the environment
-names a proxy already, that one is asked by it; what NO_PROXY leaves out stays so.";
+The proxy takes a free port of this machine, has no admin listener and writes no access log. Where \
+the environment names a proxy already, that one is asked by it; what NO_PROXY leaves out stays so.";
 const COMPLETIONS: &str = "\
 Examples:
   larder completions bash > ~/.local/share/bash-completion/completions/larder

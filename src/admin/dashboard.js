@@ -82,7 +82,7 @@ $('token').addEventListener('submit', event => {
   $('token').hidden = true
   state('token-state', '')
   locked = false
-  after = 0
+  forget()
   show()
 })
 
@@ -188,7 +188,7 @@ async function exchanges() {
     kept.unshift(...fresh.reverse())
     kept.length = Math.min(kept.length, 2000)
   }
-  if (fresh.length || !$('exchange-rows').firstChild) list()
+  list()
   $('exchange-caption').textContent = `The last exchanges, the newest first; of one second at most ${told.per_second} hits and ${told.per_second} others`
 }
 
@@ -241,6 +241,7 @@ for (const id of ['exchange-form', 'config-form']) $(id).addEventListener('submi
 // The decision on one exchange or stored response, as `larder explain` tells it.
 
 let decided = null
+let turns = 0 // answers to earlier questions come too late
 
 function decide({ exchange, url, from }) {
   decided = { exchange, url: url ?? exchange.url, from }
@@ -258,9 +259,9 @@ function decide({ exchange, url, from }) {
 // From what is stored; only who asks for it makes the origin answer: a link may count how often it is followed.
 async function explain(offline = true) {
   const { exchange, url } = decided
-  const asked = decided
+  const turn = ++turns
   const text = told => {
-    if (asked !== decided) return
+    if (turn !== turns) return
     $('decision-text').textContent = told
     $('decision-ask').hidden = !told.endsWith('\norigin: not asked\n')
   }
@@ -287,14 +288,21 @@ $('decision-purge').addEventListener('click', () => { $('decision').close(); off
 // What is stored.
 
 let offset = 0
+let looksAtStore = 0 // what an earlier one is answered comes too late
 
 async function stored() {
   const [sort, search] = [$('stored-sort').value, encodeURIComponent($('stored-search').value)]
+  const look = ++looksAtStore
   state('stored-state', $('stored-rows').firstChild ? '' : 'Loading…')
   try {
-    if (sort === 'sites') sites(await ask(`/api/v1/sites?search=${search}&limit=500`))
-    else await responses(await ask(`/api/v1/stored?search=${search}&sort=${sort.replace('-', '')}&reverse=${sort[0] === '-'}&offset=${offset}&limit=${PAGE}`))
+    const told = await ask(sort === 'sites'
+      ? `/api/v1/sites?search=${search}&limit=500`
+      : `/api/v1/stored?search=${search}&sort=${sort.replace('-', '')}&reverse=${sort[0] === '-'}&offset=${offset}&limit=${PAGE}`)
+    if (look !== looksAtStore) return
+    if (sort === 'sites') sites(told)
+    else await responses(told)
   } catch (problem) {
+    if (look !== looksAtStore) return
     table([], [])
     state('stored-state', problem.message, 'bad')
   }
@@ -502,6 +510,5 @@ function go(hash) {
 
 for (const link of document.querySelectorAll('nav a')) link.addEventListener('click', event => { event.preventDefault(); go(link.hash) })
 addEventListener('popstate', show)
-addEventListener('hashchange', show)
 show()
 look()

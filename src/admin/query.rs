@@ -181,13 +181,11 @@ struct PurgeContent {
 
 /// Exactly one of `url`, `path`, `host`, `glob`, `tag` and `all`, and perhaps `dry_run`.
 pub(super) fn purge(content: &[u8]) -> Result<Purge, ControlError> {
-    let object = content.trim_ascii_start().starts_with(b"{");
-    let content: PurgeContent = if object {
-        serde_json::from_slice(content)
-            .map_err(|error| invalid(&format!("the content is not as expected: {error}")))?
-    } else {
+    if !content.trim_ascii_start().starts_with(b"{") {
         return Err(invalid("the content is no JSON object: expected one such as {\"url\": \"http://h/x\"}"));
-    };
+    }
+    let content: PurgeContent = serde_json::from_slice(content)
+        .map_err(|error| invalid(&format!("the content is not as expected: {error}")))?;
     let asked = [
         content.url.map(PurgeWhat::Url),
         content.path.map(PurgeWhat::Path),

@@ -98,7 +98,7 @@ impl Signals {
         [Passed::TERM, Passed::HUP, Passed::INT, Passed::QUIT, Passed::USR1, Passed::USR2];
 
     fn new() -> std::io::Result<Self> {
-        let ignored = ignored();
+        let ignored = ignored_signals();
         let heard = Self::PASSED.into_iter().filter(|passed| ignored & (1 << (passed.as_raw() - 1)) == 0);
         let listen = |passed: Passed| Ok((signal(SignalKind::from_raw(passed.as_raw()))?, passed));
         heard.map(listen).collect::<std::io::Result<_>>().map(Self)
@@ -115,7 +115,8 @@ impl Signals {
                 came.next().map_or(Poll::Pending, Poll::Ready)
             });
             let passed = came.await;
-            // A key's goes to all processes of the terminal's foreground: the command has it already.
+            // A key's goes to all processes of the terminal's foreground: the command has it already. One that
+            // somebody sends to this process alone there is taken for it; TERM never is.
             let key = matches!(passed, Passed::INT | Passed::QUIT);
             if !(key && in_foreground()) {
                 return passed;
@@ -125,7 +126,7 @@ impl Signals {
 }
 
 /// The set of signals that this process was told to ignore, the first in the lowest bit. Empty where nothing tells.
-fn ignored() -> u64 {
+pub(crate) fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default()

@@ -99,27 +99,27 @@ impl Cache {
             Ok(received) => {
                 let reply = fetch::reply(&received, request_time, terms.now);
                 let subject = asking.subject(&reply);
-                let verdict = if let Plan::Bypass { reason, .. } = plan {
-                    Verdict::PassThrough(reason)
+                let judgement = if let Plan::Bypass { reason, .. } = plan {
+                    explain::judgement(Verdict::PassThrough(reason), None, &terms)
                 } else if facts.is_head() {
-                    let judgement = head(&facts, &candidates, asking.fallback(), &reply, &terms);
-                    told["answer"] = answer(&received, &judgement);
-                    return Explained { told, failure };
+                    head(&facts, &candidates, asking.fallback(), &reply, &terms)
                 } else {
                     let asked = asking.asked(subject.as_ref());
-                    self.at_the_store(&key, policy::verdict(&facts, asked, &reply, &terms), &reply)
-                };
-                if let Verdict::Refuse(reason) = verdict {
-                    failure = Some(Failure::Refused { reason, address: received.address });
-                }
-                let length = match (&verdict, subject) {
-                    // The body is the one that is stored.
-                    (Verdict::Freshen { .. } | Verdict::FreshenOnce { .. }, Some(old)) => {
-                        Some(old.body.len())
+                    let verdict =
+                        self.at_the_store(&key, policy::verdict(&facts, asked, &reply, &terms), &reply);
+                    if let Verdict::Refuse(reason) = verdict {
+                        failure = Some(Failure::Refused { reason, address: received.address });
                     }
-                    _ => reply.content_length,
+                    let length = match (&verdict, subject) {
+                        // The body is the one that is stored.
+                        (Verdict::Freshen { .. } | Verdict::FreshenOnce { .. }, Some(old)) => {
+                            Some(old.body.len())
+                        }
+                        _ => reply.content_length,
+                    };
+                    explain::judgement(verdict, length, &terms)
                 };
-                answer(&received, &explain::judgement(verdict, length, &terms))
+                answer(&received, &judgement)
             }
             Err(error) => {
                 let mut answer = json!({ "error": error.kind.token(), "says": error.to_string() });

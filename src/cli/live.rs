@@ -6,12 +6,14 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client;
 use super::render::bytes;
 use super::{print, shown};
 use crate::admin::told::plain;
+use crate::app;
 use crate::cache::CacheResult;
 use crate::clock::{Clock, Moment, Stopwatch};
 use crate::config::Settings;
@@ -45,8 +47,13 @@ pub(super) async fn top(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where it can't be heard, the signal ends the process by itself.
+/// Where it can't be heard, the signal does what it does by itself: it ends the process, unless that was told to ignore
+/// it.
 async fn interrupted() {
+    let ignored = app::ignored_signals() & (1 << (Signal::INT.as_raw() - 1)) != 0;
+    if ignored || !std::io::stdout().is_terminal() {
+        return std::future::pending().await;
+    }
     if let Err(error) = tokio::signal::ctrl_c().await {
         tracing::debug!(%error, "SIGINT is not heard");
         std::future::pending::<()>().await;

@@ -45,11 +45,16 @@ fn put(text: &mut String, command: &Command) -> io::Result<()> {
     Ok(())
 }
 
-/// What stands below a help text: lines that stay as they are.
+/// What stands below a help text: examples, which stay as they are, and prose, which is filled.
 fn put_help(text: &mut String, command: &Command) {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let lines: Vec<_> = help.lines().map(escaped).collect();
-    let _ = writeln!(text, ".nf\n{}\n.fi", lines.join("\n"));
+    for line in help.lines() {
+        let _ = match line.strip_prefix("  ") {
+            Some(_) => writeln!(text, ".nf\n{}\n.fi", escaped(line)),
+            None if line.is_empty() => writeln!(text, ".PP"),
+            None => writeln!(text, "{}", escaped(line)),
+        };
+    }
 }
 
 /// Text of which nothing is taken for a request of roff's.

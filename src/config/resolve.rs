@@ -31,6 +31,8 @@ pub struct Draft {
     pub(super) max_object_unknown_length: Option<u64>,
     /// `upstream.from_environment`.
     pub(super) from_environment: bool,
+    /// The same where nobody asked for it ([`Overrides::parents_from_environment`]): what cannot be read is left out.
+    pub(super) takes_parents: bool,
     /// Where each key was given.
     pub(super) places: BTreeMap<String, Place>,
     /// Keys whose values could not be read.
@@ -264,9 +266,8 @@ fn apply(overrides: &Overrides, draft: &mut Draft) {
         over("access.allow_private", "--allow-private");
     }
     let said = |key: &str| draft.places.contains_key(key);
-    if overrides.parents_from_environment && !said("upstream.parents") && !said("upstream.from_environment") {
-        draft.from_environment = true;
-    }
+    draft.takes_parents =
+        overrides.parents_from_environment && !said("upstream.parents") && !said("upstream.from_environment");
 }
 
 /// Fills in what depends on other settings.
@@ -281,7 +282,7 @@ fn derive(draft: &mut Draft, environment: Environment) {
     let Settings { proxy, upstream, body, buffers: all, .. } = &mut draft.settings;
     let request = (proxy.max_head + proxy.max_request_line) as u64;
     *all = buffers::Options::of(all.total, request, upstream.max_head as u64, body.window as u64);
-    if draft.from_environment {
+    if draft.from_environment || draft.takes_parents {
         from_environment(draft, environment);
     }
 }
@@ -302,7 +303,11 @@ fn from_environment(draft: &mut Draft, environment: Environment) {
                 }
             }
         }
-        // It may hold a password.
+        // It may hold a password; here and below.
+        Err(_) if draft.takes_parents => tracing::warn!(
+            "HTTP_PROXY, HTTPS_PROXY: found a value that is not shown, expected {}; it is not asked",
+            names::ParentUrl::expected()
+        ),
         Err(_) => draft.problems.push(Problem {
             place: Place::Environment("HTTP_PROXY, HTTPS_PROXY"),
             key: "upstream.from_environment".to_owned(),

@@ -64,12 +64,12 @@ pub fn effective(running: &Settings) -> Value {
 
 /// The keys of a rule that say something.
 fn members<T>(keys: &[RuleKey<T>], of: &T) -> Value {
-    let says = |value: &Value| {
+    let says = |name: &str, value: &Value| {
         let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-        !empty && !matches!(value.as_str(), Some("auto" | "off"))
+        !empty && (name == "name" || !matches!(value.as_str(), Some("auto" | "off")))
     };
     let all = keys.iter().map(|rule| (rule.key.name.to_owned(), (rule.show)(of)));
-    Value::Object(all.filter(|(_, value)| says(value)).collect::<Map<_, _>>())
+    Value::Object(all.filter(|(name, value)| says(name, value)).collect::<Map<_, _>>())
 }
 
 impl Shown for Rule {
@@ -274,13 +274,13 @@ mod tests {
     #[test]
     fn a_rule_is_told_by_what_it_says() {
         let told = shown(
-            "[[rules]]\nname = 'static'\nhosts = ['.example.com']\nstale_if_error = '1h'\n\
+            "[[rules]]\nname = 'off'\nhosts = ['.example.com']\nstale_if_error = '1h'\n\
              freshness = [{ status = [200], min = '1d' }]",
         );
         assert_eq!(
             told["rules"],
             json!([{
-                "name": "static", "hosts": [".example.com"], "stale_if_error": "1h",
+                "name": "off", "hosts": [".example.com"], "stale_if_error": "1h",
                 "freshness": [{ "status": [200], "min": "1day" }],
             }])
         );

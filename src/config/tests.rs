@@ -375,6 +375,9 @@ fn parents_come_from_the_environment_when_told_to() {
         let settings = read_with(&format!("upstream.{says}"), &run, &variables).unwrap();
         assert_eq!(settings.upstream.parents, []);
     }
+    // One that nobody asked us to take does not keep a command from running.
+    let other = [("http_proxy", "socks5://proxy.example:1080")];
+    assert_eq!(read_with("", &run, &other).unwrap().upstream.parents, []);
     let text = "[upstream]\nfrom_environment = true\nno_proxy = [\"c\"]";
     let settings = read_with(text, &Overrides::default(), &variables).unwrap();
     let parents: Vec<_> = settings.upstream.parents.iter().map(|parent| format!("{parent:?}")).collect();

@@ -1,5 +1,6 @@
 //! The variables by which programs are told of the proxy.
 use crate::pages::Options;
+use crate::upstream;
 use std::net::SocketAddr;
 
 /// Name and value of each variable, for the proxy at this address; `direct`: hosts that are reached without it besides
@@ -22,14 +23,22 @@ pub fn variables(at: SocketAddr, options: &Options, direct: &[String]) -> [(&'st
     ]
 }
 
-/// The hosts that an environment leaves out already. `*`, for all of them, is none: the proxy would be asked nothing. What
-/// no host, address or network is made of could have a meaning to a shell, and is left out too.
+/// The hosts that an environment leaves out already (`NO_PROXY`), for [`variables`]. `*`, for all of them, is none: the
+/// proxy would be asked nothing. What no host, address or network is made of could have a meaning to a shell, and is left
+/// out with a warning.
 pub fn left_out(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ".-_:/*[]%".contains(c);
-    let lists = ["no_proxy", "NO_PROXY"].into_iter().filter_map(variable);
-    let hosts =
-        lists.flat_map(|list| list.split([',', ' ']).map(|host| host.trim().to_owned()).collect::<Vec<_>>());
-    hosts.filter(|host| !host.is_empty() && host != "*" && host.chars().all(is_plain)).collect()
+    let mut hosts = upstream::no_proxy_from_env(variable);
+    hosts.retain(|host| {
+        let fits = host.chars().all(is_plain);
+        if !fits {
+            tracing::warn!(
+                "NO_PROXY: found {host:?}, expected a host, an address or a network; it is left out"
+            );
+        }
+        fits && host != "*"
+    });
+    hosts
 }
 
 #[cfg(test)]
@@ -39,12 +48,14 @@ mod tests {
     #[test]
     fn what_is_left_out_already_stays_so() {
         let of = |lower: &str, upper: &str| {
-            left_out(|name| Some(if name == "no_proxy" { lower.to_owned() } else { upper.to_owned() }))
+            let of = |name: &str| if name == "no_proxy" { lower } else { upper };
+            left_out(|name| Some(of(name).to_owned()).filter(|list| !list.is_empty()))
         };
-        assert_eq!(of("a.example, 10.9.0.0/16", "A"), ["a.example", "10.9.0.0/16", "A"]);
-        assert_eq!(of("*,$(x),a;b,'", "[::1]:80 *.b"), ["[::1]:80", "*.b"]);
+        // As in all of curl's customs, lower case comes first.
+        assert_eq!(of("a.example, 10.9.0.0/16\tb\n", "A"), ["a.example", "10.9.0.0/16", "b"]);
+        assert_eq!(of("", "*,$(x),a;b,',[::1]:80 *.b"), ["[::1]:80", "*.b"]);
         assert_eq!(left_out(|_| None), Vec::<String>::new());
-        let told = variables(([127, 0, 0, 1], 1).into(), &Options::default(), &of("localhost,c", "c"));
+        let told = variables(([127, 0, 0, 1], 1).into(), &Options::default(), &of("localhost,c,c", ""));
         let (name, value) = &told[2];
         assert_eq!(*name, "no_proxy");
         assert!(value.starts_with("localhost,") && value.ends_with(",fec0::/10,c"), "{value}");

@@ -22,6 +22,7 @@ use std::fmt::Write;
 
 pub use crate::pages::environment::{left_out, variables};
 pub use crate::pages::pac::{Options, is_pac, pac};
+pub use crate::pages::programs::trial;
 pub use crate::pages::setup::{Here, landing};
 
 const STYLE: &str = include_str!("style.css");

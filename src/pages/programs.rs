@@ -1,5 +1,7 @@
 //! How each program is told of the proxy: the content of the set-up page.
 
+use std::net::SocketAddr;
+
 /// A program or a system that can be told of a proxy.
 pub(super) struct Program {
     pub(super) name: &'static str,
@@ -11,15 +13,23 @@ pub(super) struct Program {
 
 impl Program {
     /// What is copied, for the proxy at this address. The brackets of an IPv6 address are a pattern to some shells: a
-    /// word with them is put in quotes, where it has none of its own.
+    /// word with them is put in quotes (double ones, as Windows has no others), where it has none of its own.
     pub(super) fn lines(&self, at: &str) -> String {
         let word = |word: &str| match word.replace('@', at) {
-            filled if word.contains('@') && at.contains('[') && !word.contains('"') => format!("'{filled}'"),
+            filled if word.contains('@') && at.contains('[') && !word.contains('"') => {
+                format!("\"{filled}\"")
+            }
             filled => filled,
         };
         let line = |line: &str| line.split(' ').map(word).collect::<Vec<_>>().join(" ");
         self.lines.lines().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// A line for a shell that asks for something through the proxy at this address.
+pub fn trial(at: SocketAddr) -> String {
+    let curl = PROGRAMS.iter().find(|program| program.name == "curl");
+    curl.map(|curl| curl.lines(&at.to_string())).unwrap_or_default()
 }
 
 /// Browsers and systems, the command line, then what fetches packages.

@@ -193,12 +193,12 @@ fn an_ipv6_address_is_quoted_where_a_shell_reads_it() {
     let here = Here { host: None, local: "[::1]:3128".parse().unwrap() };
     let text = landing(&here, None);
     for line in [
-        "chromium '--proxy-pac-url=http://[::1]:3128/proxy.pac'",
+        "chromium \"--proxy-pac-url=http://[::1]:3128/proxy.pac\"",
         "user_pref(\"network.proxy.autoconfig_url\", \"http://[::1]:3128/proxy.pac\");",
-        "export 'http_proxy=http://[::1]:3128' 'https_proxy=http://[::1]:3128'",
-        "curl -x 'http://[::1]:3128' -i http://example.com/",
+        "export \"http_proxy=http://[::1]:3128\" \"https_proxy=http://[::1]:3128\"",
+        "curl -x \"http://[::1]:3128\" -i http://example.com/",
         "Acquire::http::Proxy \"http://[::1]:3128\";",
-        "npm config set proxy 'http://[::1]:3128'",
+        "npm config set proxy \"http://[::1]:3128\"",
         "[http]",
         "proxy = \"http://[::1]:3128\"",
     ] {

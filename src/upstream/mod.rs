@@ -37,7 +37,7 @@ use hyper::client::conn::http1;
 
 pub use self::direct::Direct;
 pub use self::error::UpstreamError;
-pub use self::parent::{Parent, ParentError, parents_from_env};
+pub use self::parent::{Parent, ParentError, no_proxy_from_env, parents_from_env};
 pub use self::stats::Stats;
 pub use self::tls::{SetupError, check_ca_file};
 pub use self::tunnel::Dialed;

@@ -140,12 +140,9 @@ fn percent_decoded(text: &str) -> Result<String, ParentError> {
 pub fn parents_from_env(
     lookup: impl Fn(&str) -> Option<String>,
 ) -> Result<(Vec<Parent>, Vec<String>), ParentError> {
-    let variable = |lower: &str| {
-        lookup(lower).or_else(|| lookup(&lower.to_ascii_uppercase())).filter(|value| !value.trim().is_empty())
-    };
     let mut parents = Vec::new();
     for (name, serves) in [("http_proxy", Scheme::Http), ("https_proxy", Scheme::Https)] {
-        if let Some(url) = variable(name) {
+        if let Some(url) = variable(&lookup, name) {
             parents.push(Parent { serves: Some(serves), ..Parent::parse(&url)? });
         }
     }
@@ -155,9 +152,19 @@ pub fn parents_from_env(
         first.serves = None;
         parents.truncate(1);
     }
-    let list = variable("no_proxy").unwrap_or_default();
-    let no_proxy = list.split([',', ' ']).filter(|member| !member.is_empty()).map(str::to_owned).collect();
-    Ok((parents, no_proxy))
+    Ok((parents, no_proxy_from_env(lookup)))
+}
+
+/// The members of `NO_PROXY` alone, as they are.
+pub fn no_proxy_from_env(lookup: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let list = variable(lookup, "no_proxy").unwrap_or_default();
+    let members = list.split(|c: char| c == ',' || c.is_whitespace());
+    members.filter(|member| !member.is_empty()).map(str::to_owned).collect()
+}
+
+/// A variable in lower case, else in upper case; an empty one says nothing.
+fn variable(lookup: impl Fn(&str) -> Option<String>, lower: &str) -> Option<String> {
+    lookup(lower).or_else(|| lookup(&lower.to_ascii_uppercase())).filter(|value| !value.trim().is_empty())
 }
 
 /// One parent in use.

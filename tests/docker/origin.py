@@ -27,7 +27,7 @@ class Origin(http.server.BaseHTTPRequestHandler):
         slow = target.path == "/slow"
         body = STEP * STEPS if slow else b"content of " + target.path.encode()
         file = pathlib.Path("/srv" + target.path)
-        missing = file.parent != pathlib.Path("/srv") and file.parent.is_dir() and not file.is_file()
+        missing = target.path.count("/") > 1 and file.parent.is_dir() and not file.is_file()
         if file.is_file():
             body = file.read_bytes()
         self.send_response(404 if missing else 200)

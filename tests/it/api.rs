@@ -31,6 +31,7 @@ impl Described {
         let content = &self.all["paths"][path][method]["responses"][status]["content"];
         let kind = if status == "200" { "application/json" } else { "application/problem+json" };
         let schema = content[kind]["schema"].clone();
+        assert!(schema.is_object(), "{method} {path}: {status} is not described");
         let mut expected = std::mem::take(&mut self.expected);
         self.properties(&schema, path, &mut expected);
         self.expected = expected;
@@ -71,6 +72,7 @@ impl Described {
             assert!(known.contains(value), "{at}: {value} is none of {known:?}");
         }
         for item in value.as_array().into_iter().flatten() {
+            assert!(schema["items"].is_object(), "{at}: its members are not described");
             self.check(&schema["items"], item, &format!("{at}[]"));
         }
         for (name, member) in value.as_object().into_iter().flatten() {

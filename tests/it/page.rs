@@ -275,14 +275,18 @@ fn the_page_tells_what_happens_while_it_happens() {
         for _ in 0..4 {
             proxy.get(&origin.url("/x")).assert_status(200);
         }
-        page.until("Number(document.querySelector('#rate').textContent) > 0").await;
-        page.shows("#ratio", "75 %").await;
-        page.shows("#ratio-all", "75 % since the start").await;
-        page.shows("#saved", "6.0 KiB").await;
-        page.shows("#held", "1").await;
-        page.until("document.querySelector('#latency').textContent.startsWith('≤ ')").await;
-        page.until("document.querySelector('#latency-99').textContent.startsWith('99 % ≤ ')").await;
-        page.until("parseFloat(document.querySelector('#saved-rate').textContent) > 0").await;
+        // All at once: some are of the last seconds only.
+        let shown = [
+            "Number($('rate').textContent) > 0",
+            "$('ratio').textContent === '75 %'",
+            "$('ratio-all').textContent === '75 % since the start'",
+            "$('saved').textContent === '6.0 KiB'",
+            "parseFloat($('saved-rate').textContent) > 0",
+            "$('held').textContent === '1'",
+            "$('latency').textContent.startsWith('≤ ')",
+            "$('latency-99').textContent.startsWith('99 % ≤ ')",
+        ];
+        page.until(&shown.join(" && ")).await;
         // A row that stays is the same one: it keeps the focus, and nothing moves.
         page.script("window.seen = document.querySelector('#exchange-rows tr:last-child button.url'); seen.focus({ preventScroll: true })")
             .await;
@@ -292,6 +296,12 @@ fn the_page_tells_what_happens_while_it_happens() {
             page.script("return [document.activeElement === window.seen, scrollY]").await,
             serde_json::json!([true, 0])
         );
+        // An error that is over is told no more, also where nothing happens.
+        page.script("window.real = fetch; window.fetch = () => Promise.reject(new TypeError('no'))").await;
+        page.until("$('exchange-state').classList.contains('bad') && $('status').classList.contains('bad')")
+            .await;
+        page.script("window.fetch = real").await;
+        page.until("$('exchange-state').textContent === '' && !$('status').classList.contains('bad')").await;
         // The figures are those of the last seconds.
         page.shows("#rate", "0.0").await;
         page.shows("#ratio", "–").await;
@@ -552,6 +562,21 @@ fn a_page_beyond_loopback_asks_for_the_token() {
         page.until("document.querySelector('#exchange-state').textContent.startsWith('No exchange yet')")
             .await;
         assert_eq!(page.script("return document.querySelector('#token').hidden").await, true);
+
+        // Another token: what was shown before is not shown twice.
+        let origin = Origin::start();
+        for _ in 0..2 {
+            proxy.get(&origin.url("/x")).assert_status(404);
+        }
+        page.until("document.querySelectorAll('#exchange-rows tr').length === 2").await;
+        proxy.write_config("admin.token = 'battery-staple'");
+        proxy.signal(Signal::HUP);
+        page.until("!document.querySelector('#token').hidden").await;
+        page.press("#token-value", "battery-staple\u{e007}").await;
+        page.until("document.querySelectorAll('#exchange-rows tr').length === 2").await;
+        proxy.get(&origin.url("/x")).assert_status(404);
+        page.until("document.querySelectorAll('#exchange-rows tr').length === 3").await;
+        assert_eq!(page.script("return kept.length").await, 3);
         page.browser.close().await.unwrap();
     });
 }

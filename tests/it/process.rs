@@ -155,7 +155,6 @@ fn it_goes_on_after_it_was_stopped_for_a_while() {
     assert!(proxy.running());
 }
 
-/// Runs a health check; its exit code and all that it printed.
 #[test]
 fn nothing_is_sized_by_the_limit_of_open_files() {
     let [few, many] = ["-n 256", "-n $(ulimit -H -n)"].map(|limit| Proxy::builder().ulimit(limit).start());
@@ -190,6 +189,7 @@ fn no_other_server_is_taken_for_a_proxy() {
     }
 }
 
+/// Runs a health check; its exit code and all that it printed.
 fn healthcheck(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String) {
     let check =
         command().args(arguments).arg("healthcheck").envs(environment.iter().copied()).output().unwrap();

@@ -56,7 +56,9 @@ impl Desk {
 
     /// A script for a shell, in a home of its own and without the machine's settings.
     fn shell(&self, shell: &str, script: &str) -> Command {
-        let mut command = command_of(shell);
+        // A client that waits for something else than the proxy must not wait for ever.
+        let mut command = command_of("timeout");
+        command.args(["-k", "1", "100", shell]);
         for (name, _) in std::env::vars_os() {
             let known = name.to_string_lossy().to_ascii_lowercase();
             if ["pip_", "npm_", "cargo_", "docker_", "xdg_", "rustup_"].iter().any(|p| known.starts_with(p)) {

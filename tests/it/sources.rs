@@ -491,7 +491,7 @@ fn npm_installs_from_its_own_registry_under_a_rule_that_fetches_over_https() {
 
 /// The example for what tunnels; an index may also be on a private network.
 fn tunnelled() -> Proxy {
-    Proxy::closed().config(&(example("tunnelled.toml") + "allow_private = true\n")).start()
+    Proxy::closed().config(&example("tunnelled.toml")).arguments(&["--allow-private"]).start()
 }
 
 /// A client's second run was tunnelled, all of it.

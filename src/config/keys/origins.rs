@@ -59,7 +59,8 @@ pub(super) const UPSTREAM: &[Setting] = settings! {
     upstream.no_proxy: Many<NoProxy> = "[]", Live => upstream.no_proxy;
 
     /// Takes the parents from HTTPS_PROXY and HTTP_PROXY, and adds NO_PROXY to no_proxy; what cannot be
-    /// read of the latter is left out with a warning.
+    /// read of the latter is left out with a warning. `larder run` does so unless the file says
+    /// something of parents.
     upstream.from_environment: Switch = "false", Live => [from_environment] upstream.parents;
 
     /// A PEM file with certificate authorities to trust besides the system's. "": none.
