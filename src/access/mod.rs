@@ -81,7 +81,7 @@ pub const RULES: &[&str] = &[
 ];
 
 const CLIENT: &str = "client";
-const CONNECT_PORT: &str = "connect-port";
+pub(crate) const CONNECT_PORT: &str = "connect-port";
 const PORT: &str = "port";
 const DESTINATION_SELF: &str = "destination-self";
 

@@ -100,16 +100,21 @@ fn own(method: &Method, uri: &http::Uri) -> Result<Admitted, Refusal> {
 
 fn limits(parts: &Parts, settings: &Settings) -> Result<(), Refusal> {
     let options = &settings.options;
-    let target = parts.uri.path_and_query().map_or(0, |p| p.as_str().len())
-        + parts.uri.authority().map_or(0, |a| a.as_str().len());
-    if target > options.max_request_line {
-        return Err(Refusal::TargetTooLong { found: target, limit: options.max_request_line });
-    }
     if parts.method.as_str().len() > MAX_METHOD {
         return Err(Refusal::Malformed(format!(
             "method: found {} bytes, expected at most {MAX_METHOD}",
             parts.method.as_str().len()
         )));
+    }
+    // As it came, but for what hyper makes alike: two spaces, and the version.
+    let uri = &parts.uri;
+    let line = parts.method.as_str().len()
+        + uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len())
+        + uri.authority().map_or(0, |authority| authority.as_str().len())
+        + uri.path_and_query().map_or(0, |path| path.as_str().len())
+        + "  HTTP/1.1".len();
+    if line > options.max_request_line {
+        return Err(Refusal::TargetTooLong { found: line, limit: options.max_request_line });
     }
     let fields = parts.headers.len();
     if fields > options.max_fields {

@@ -12,7 +12,7 @@ use crate::cache::{CacheResult, Outcome};
 use crate::clock::{Moment, Stopwatch};
 use crate::field::treatment;
 use crate::telemetry::Telemetry;
-use crate::telemetry::{Record, Url};
+use crate::telemetry::{Limit, Record, Url};
 
 /// What hyper sends.
 pub(crate) type Answer = Response<Metered<Option<Exchange>>>;
@@ -58,6 +58,7 @@ impl Exchange {
             outcome: Outcome::default(),
             complete: false,
             rule: None,
+            limit: None,
             content_type: None,
             user_agent: None,
             referer: None,
@@ -109,6 +110,11 @@ impl Exchange {
     /// The rule of access that refused.
     pub(crate) fn refused_by(&mut self, rule: &'static str) {
         self.record.rule = Some(rule);
+    }
+
+    /// The limit that the request's head is over.
+    pub(crate) fn is_over(&mut self, limit: Limit) {
+        self.record.limit = Some(limit);
     }
 
     /// A tunnel's bytes, read when the exchange ends, however it ends.

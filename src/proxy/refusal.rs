@@ -7,13 +7,14 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::net::SocketAddr;
 
 use super::exchange::{Answer, Exchange};
-use crate::access::Denied;
+use crate::access::{self, Denied};
 use crate::body::Body;
 use crate::cache::{CacheResult, Failure, Outcome};
 use crate::field::status::{ProxyError, ProxyStatus};
 use crate::field::target::TargetError;
 use crate::pages::{self, ErrorPage};
 use crate::policy::Reason;
+use crate::telemetry::Limit;
 use crate::upstream::UpstreamError;
 
 /// Why not.
@@ -74,6 +75,12 @@ impl Refusal {
         };
         if let Some(rule) = denied {
             exchange.refused_by(rule);
+        }
+        match &self {
+            Self::TargetTooLong { .. } => exchange.is_over(Limit::RequestLine),
+            Self::HeadTooLarge { .. } => exchange.is_over(Limit::RequestHead),
+            Self::TooManyFields { .. } => exchange.is_over(Limit::RequestFields),
+            _ => {}
         }
         let allow = match &self {
             Self::TraceIsOff => {
@@ -139,7 +146,7 @@ impl Refusal {
             Self::TargetTooLong { found, limit } => invalid(
                 StatusCode::URI_TOO_LONG,
                 format!(
-                    "The target has {found} bytes or more, and at most {limit} are taken (limits.request_line)."
+                    "The request line has {found} bytes or more, and at most {limit} are taken (limits.request_line)."
                 ),
             ),
             Self::HeadTooLarge { limit } => invalid(
@@ -151,7 +158,8 @@ impl Refusal {
                 format!("The request's head has more than {limit} fields (limits.request_fields)."),
             ),
             Self::Target(error) => invalid(StatusCode::BAD_REQUEST, error.to_string()),
-            Self::Denied(denied) => refused(&denied),
+            // A client may ask again for a tunnel to elsewhere.
+            Self::Denied(denied) => Story { close: denied.rule != access::CONNECT_PORT, ..refused(&denied) },
             Self::Loop => Story {
                 status: StatusCode::LOOP_DETECTED,
                 result: CacheResult::Denied,
@@ -159,7 +167,7 @@ impl Refusal {
                 says: "The request has passed this proxy before.".into(),
                 todo: "Look for a proxy setting, a parent or a destination that points back at this proxy."
                     .into(),
-                close: false,
+                close: true,
                 detail: None,
             },
             Self::TraceIsOff => Story {
@@ -168,7 +176,7 @@ impl Refusal {
                 error: Some(ProxyError::HttpRequestDenied),
                 says: "TRACE is not forwarded.".into(),
                 todo: "Set access.trace = true to forward it.".into(),
-                close: false,
+                close: true,
                 detail: None,
             },
             Self::UpgradeFailed { what, .. } => Story {

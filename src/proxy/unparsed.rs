@@ -22,14 +22,14 @@ pub(crate) fn judge(too_large: bool, says: &str, unparsed: &[u8], options: &Opti
         return Refusal::Malformed(format!("expected a request of HTTP/1.1, found otherwise: {says}"));
     }
     let mut lines = unparsed.split(|&byte| byte == b'\n');
-    let mut words = lines.next().unwrap_or_default().split(|&byte| byte == b' ');
-    if words.next().is_some_and(|method| method.len() > MAX_METHOD) {
+    let line = lines.next().unwrap_or_default();
+    if line.split(|&byte| byte == b' ').next().is_some_and(|method| method.len() > MAX_METHOD) {
         return Refusal::Malformed(format!(
             "method: found a longer one, expected at most {MAX_METHOD} bytes"
         ));
     }
     let limit = options.max_request_line.min(LONGEST_TARGET);
-    let found = words.next().map_or(0, <[u8]>::len);
+    let found = line.len();
     if found > limit {
         return Refusal::TargetTooLong { found, limit };
     }
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn what_is_too_large_is_told_apart() {
         let (long, method) = ("a".repeat(101), "M".repeat(65));
-        check(true, &format!("GET {long}"), "TargetTooLong { found: 101, limit: 100 }");
+        check(true, &format!("GET {long}"), "TargetTooLong { found: 105, limit: 100 }");
         check(true, &format!("GET {long} HTTP/1.1\r\nA: b\r\n"), "TargetTooLong");
         check(true, &format!("{method} /"), "Malformed(\"method");
         check(true, &method, "Malformed(\"method");

@@ -4,10 +4,11 @@
 //! `_total`. What is served is Prometheus' own text format (version 0.0.4), which every scraper and
 //! `promtool check metrics` read: [`classic`] makes the one of the other.
 
-use super::Gauges;
 use super::metrics::{BUCKETS, Code, Distribution, RESULTS, ResultSums, Sums};
 use super::process::Process;
 use super::sites::SiteSums;
+use super::{Gauges, Limit};
+use crate::access::RULES;
 use crate::cache::outcome::CacheResult;
 use crate::field::status::{Forward, ProxyError};
 use crate::policy::Reason;
@@ -165,6 +166,14 @@ impl Scrape {
             sums.incomplete,
         )?;
 
+        let mut denials = families.open(
+            "larder_denials",
+            "Requests that were refused, by the rule of access.",
+            MetricType::Counter,
+        )?;
+        for (rule, count) in RULES.iter().zip(&sums.denials) {
+            counter(&mut denials, &[("rule", rule)], *count)?;
+        }
         let mut forwards = families.open(
             "larder_forwards",
             "Requests that did not end at the store, by the reason that Cache-Status gives as fwd.",
@@ -322,10 +331,13 @@ impl Scrape {
         families.count("larder_connections_accepted", "Connections of clients accepted.", server.accepted)?;
         families.gauge("larder_flights", "Fetches under way that requests may join.", server.flights)?;
         let mut limits = families.open(
-            "larder_limit_refusals",
-            "Connections refused, by the limit reached.",
+            "larder_limit_rejections",
+            "Connections and requests refused, by the limit reached.",
             MetricType::Counter,
         )?;
+        for (limit, count) in Limit::ALL.iter().zip(self.sums.limits) {
+            counter(&mut limits, &[("limit", limit.token())], count)?;
+        }
         counter(&mut limits, &[("limit", "connections")], server.refused_connections)?;
         counter(&mut limits, &[("limit", "connections_per_client")], server.refused_per_client)?;
         families.gauge(

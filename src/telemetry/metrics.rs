@@ -8,7 +8,8 @@
 pub use super::gauges::{Gauges, ServerGauges, StoreGauges, UpstreamGauges};
 
 use super::sites::{SiteSums, Sites};
-use super::{Options, Record};
+use super::{Limit, Options, Record};
+use crate::access::RULES;
 use crate::cache::outcome::CacheResult;
 use crate::field::status::{Forward, ProxyError};
 use crate::policy::Reason;
@@ -72,6 +73,8 @@ struct Shard {
     forwards: [AtomicU64; Forward::ALL.len()],
     rejections: Box<[AtomicU64]>,
     errors: Box<[AtomicU64]>,
+    denials: Box<[AtomicU64]>,
+    limits: [AtomicU64; Limit::ALL.len()],
     stored: AtomicU64,
     incomplete: AtomicU64,
 }
@@ -104,6 +107,10 @@ pub(super) struct Sums {
     pub(super) rejections: Vec<u64>,
     /// In the order of [`ProxyError::ALL`].
     pub(super) errors: Vec<u64>,
+    /// In the order of [`RULES`].
+    pub(super) denials: Vec<u64>,
+    /// In the order of [`Limit::ALL`].
+    pub(super) limits: [u64; Limit::ALL.len()],
     pub(super) stored: u64,
     pub(super) incomplete: u64,
     pub(super) panics: u64,
@@ -189,6 +196,12 @@ impl Metrics {
         if let Some(error) = outcome.error {
             add(&shard.errors[error as usize], 1);
         }
+        if let Some(rule) = record.rule.and_then(|rule| RULES.iter().position(|known| *known == rule)) {
+            add(&shard.denials[rule], 1);
+        }
+        if let Some(limit) = record.limit {
+            add(&shard.limits[limit as usize], 1);
+        }
         if !record.complete {
             add(&shard.incomplete, 1);
         }
@@ -205,6 +218,7 @@ impl Metrics {
             sites: self.sites.sums(),
             rejections: vec![0; Reason::ALL.len()],
             errors: vec![0; ProxyError::ALL.len()],
+            denials: vec![0; RULES.len()],
             ..Sums::default()
         };
         for shard in &self.shards {
@@ -222,6 +236,8 @@ impl Shard {
             forwards: Default::default(),
             rejections: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             errors: ProxyError::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            denials: RULES.iter().map(|_| AtomicU64::new(0)).collect(),
+            limits: Default::default(),
             stored: AtomicU64::new(0),
             incomplete: AtomicU64::new(0),
         }
@@ -251,6 +267,12 @@ impl Shard {
             *sum += load(part);
         }
         for (sum, part) in sums.errors.iter_mut().zip(&self.errors) {
+            *sum += load(part);
+        }
+        for (sum, part) in sums.denials.iter_mut().zip(&self.denials) {
+            *sum += load(part);
+        }
+        for (sum, part) in sums.limits.iter_mut().zip(&self.limits) {
             *sum += load(part);
         }
         sums.stored += load(&self.stored);

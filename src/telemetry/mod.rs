@@ -20,7 +20,7 @@ mod write;
 pub use access_log::AccessLog;
 pub use metrics::{Gauges, Metrics};
 pub use recent::Recent;
-pub use record::{Record, Url};
+pub use record::{Limit, Record, Url};
 pub use sites::MAX_SITES;
 
 /// `log`'s and `metrics`' settings. All of them change live.

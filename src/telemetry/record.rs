@@ -40,12 +40,39 @@ pub struct Record {
     pub complete: bool,
     /// The rule of access that refused, where one did.
     pub rule: Option<&'static str>,
+    /// The limit that the request's head was over, where it was.
+    pub limit: Option<Limit>,
     /// The response's Content-Type: Squid's format shows it. A clone of the field costs no allocation.
     pub content_type: Option<HeaderValue>,
     /// The request's User-Agent: the combined format shows it.
     pub user_agent: Option<HeaderValue>,
     /// The request's Referer: the combined format shows it, cut as a URL is.
     pub referer: Option<HeaderValue>,
+}
+
+/// A limit on a request's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.request_line`
+    RequestLine,
+    /// `limits.request_head`
+    RequestHead,
+    /// `limits.request_fields`
+    RequestFields,
+}
+
+impl Limit {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::RequestLine, Self::RequestHead, Self::RequestFields];
+
+    /// Its key below `limits`.
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::RequestLine => "request_line",
+            Self::RequestHead => "request_head",
+            Self::RequestFields => "request_fields",
+        }
+    }
 }
 
 /// What was asked for, as it was known when the record was made. Formatted only when a line is written, which

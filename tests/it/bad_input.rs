@@ -1,6 +1,6 @@
 //! Malformed requests: an answer that says so, the connection closed, and nothing of them at an origin or in the store.
 
-use crate::support::{Origin, Proxy};
+use crate::support::{Origin, Proxy, eventually};
 
 struct Setup {
     proxy: Proxy,
@@ -220,6 +220,33 @@ fn other_protocols_get_an_answer_or_a_close() {
 }
 
 #[test]
+fn what_the_gate_refuses_ends_the_connection_and_is_counted_by_its_rule() {
+    let proxy = Proxy::builder()
+        .config("proxy.via = 'me'\naccess.ports = [80]\naccess.connect_ports = [443]")
+        .start();
+    for (what, request, status, closes, rule) in [
+        ("a port", "GET http://192.0.2.1:22/ HTTP/1.1\r\nHost: h\r\n\r\n", 403, true, Some("port")),
+        ("TRACE", "TRACE http://192.0.2.1/ HTTP/1.1\r\nHost: h\r\n\r\n", 405, true, None),
+        ("a loop", "GET http://192.0.2.1/ HTTP/1.1\r\nHost: h\r\nVia: 1.1 me\r\n\r\n", 508, true, None),
+        // The next one may be for a tunnel that is allowed.
+        ("a tunnel", "CONNECT 192.0.2.1:22 HTTP/1.1\r\nHost: h\r\n\r\n", 403, false, Some("connect-port")),
+    ] {
+        let mut client = proxy.client();
+        client.send(request);
+        let answer = client.response("GET");
+        answer.assert_status(status);
+        assert_eq!(answer.field("connection").as_deref() == Some("close"), closes, "{what}: {answer}");
+        assert!(!closes || client.wire.ends(), "{what}");
+        if let Some(rule) = rule {
+            let label = format!("rule=\"{rule}\"");
+            eventually(&format!("a denial by {rule}"), || {
+                (proxy.metric("larder_denials_total", &[&label]) > 0.9).then_some(())
+            });
+        }
+    }
+}
+
+#[test]
 fn what_is_too_large_is_refused_by_its_own_status() {
     let origin = Origin::start();
     let limits = "limits = { request_line = '8KiB', request_head = '64KiB', request_fields = 100 }";
@@ -257,6 +284,22 @@ fn what_is_too_large_is_refused_by_its_own_status() {
     }
     let method = |length: usize| format!("{} URL HTTP/1.1\r\nHost: HOST\r\n\r\n", "M".repeat(length));
     setup.check(&[400], [("a long method", method(9_000)), ("one longer than a head", method(140_000))]);
+    // All of the line counts.
+    setup.origin.serve("/x", "200 OK", &[], b"x");
+    let line = |length: usize| {
+        let line = format!("GET {}? HTTP/1.1", setup.origin.url("/x"));
+        let query = "a".repeat(length - line.len());
+        line.replace('?', &format!("?{query}")) + "\r\nHost: h\r\n\r\n"
+    };
+    setup.proxy.raw(line(8192)).assert_status(200);
+    setup.proxy.raw(line(8193)).assert_status(414);
+    for (limit, count) in [("request_line", 5.0), ("request_head", 4.0), ("request_fields", 3.0)] {
+        let label = format!("limit=\"{limit}\"");
+        eventually(&format!("{count} rejections by {limit}"), || {
+            let found = setup.proxy.metric("larder_limit_rejections_total", &[&label]);
+            ((found - count).abs() < 0.1).then_some(())
+        });
+    }
     let cookie = format!("Cookie: {}", "c".repeat(16 << 10));
     setup.origin.serve("/x", "200 OK", &[], b"x");
     setup.proxy.get_with(&setup.origin.url("/x"), &[&cookie]).assert_status(200);

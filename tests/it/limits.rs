@@ -95,7 +95,7 @@ fn connections_have_a_limit_and_the_others_are_served() {
         drop(client.get(&origin.url("/x")));
     }
     assert!(proxy.client().wire.ends());
-    assert!((proxy.metric("larder_limit_refusals_total", &["limit=\"connections\""]) - 1.0).abs() < 0.1);
+    assert!((proxy.metric("larder_limit_rejections_total", &["limit=\"connections\""]) - 1.0).abs() < 0.1);
     let [mut first, second] = held;
     second.wire.close();
     first.get(&origin.url("/x")).assert_body("x");
@@ -130,7 +130,7 @@ fn connections_of_one_address_have_a_limit_and_loopback_is_exempt() {
         client.get(&origin.url("/x")).assert_body("x");
     }
     assert!(connect(outward).wire.ends());
-    let refused = proxy.metric("larder_limit_refusals_total", &["limit=\"connections_per_client\""]);
+    let refused = proxy.metric("larder_limit_rejections_total", &["limit=\"connections_per_client\""]);
     assert!((refused - 1.0).abs() < 0.1, "{refused}");
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let mut many: Vec<_> = (0..5).map(|_| connect(loopback)).collect();

@@ -196,7 +196,7 @@ fn gauges_panics_and_stats_are_told() {
         ("larder_store_refusals_total{reason=\"abandoned\"}", 0.0),
         ("larder_upstream_errors_total{error=\"dns_error\"}", 6.0),
         ("larder_upstream_connections{state=\"idle\"}", 3.0),
-        ("larder_limit_refusals_total{limit=\"connections_per_client\"}", 2.0),
+        ("larder_limit_rejections_total{limit=\"connections_per_client\"}", 2.0),
         ("larder_connections_limit", 10.0),
         ("larder_tunnels_total", 1.0),
         ("larder_tunnel_bytes_total{direction=\"from_client\"}", 5.0),

@@ -54,6 +54,7 @@ fn record() -> Record {
         },
         complete: true,
         rule: None,
+        limit: None,
         content_type: Some(HeaderValue::from_static("text/javascript; charset=utf-8")),
         user_agent: Some(HeaderValue::from_static("curl/8")),
         referer: None,
