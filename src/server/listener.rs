@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
 
 use super::Options;
 use crate::proxy::Proxy;
@@ -134,6 +135,11 @@ pub struct Listening {
     options: Arc<ArcSwap<Options>>,
     counts: Arc<Counts>,
     clients: Mutex<HashMap<IpAddr, usize, RandomState>>,
+    /// Connections of clients for which there are descriptors, and the word that one has closed.
+    places: u64,
+    closed: Notify,
+    /// Whether it was told that there are none left.
+    full: AtomicBool,
     shutdown: Shutdown,
 }
 
@@ -145,7 +151,40 @@ impl Listening {
         counts: Arc<Counts>,
         shutdown: Shutdown,
     ) -> Arc<Self> {
-        Arc::new(Self { proxy, options, counts, clients: Mutex::default(), shutdown })
+        Arc::new(Self {
+            proxy,
+            options,
+            counts,
+            clients: Mutex::default(),
+            places: places(),
+            closed: Notify::new(),
+            full: AtomicBool::new(false),
+            shutdown,
+        })
+    }
+
+    /// Waits until there is a descriptor for one more client, and some are left for what it asks for.
+    async fn room(&self) {
+        let mut waited = false;
+        loop {
+            let closed = self.closed.notified();
+            if self.counts.open.load(Ordering::Relaxed) < self.places {
+                // Told anew when there was room in between.
+                self.full.fetch_and(waited, Ordering::Relaxed);
+                return;
+            }
+            if !self.full.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    clients = self.places,
+                    "accepting pauses: the limit of open files has room for no more"
+                );
+            }
+            if !waited {
+                self.counts.pauses.fetch_add(1, Ordering::Relaxed);
+            }
+            waited = true;
+            closed.await;
+        }
     }
 
     /// Accepts until the drain begins; then the socket is closed.
@@ -154,7 +193,7 @@ impl Listening {
             let accepted = tokio::select! {
                 biased;
                 () = self.shutdown.draining() => return,
-                accepted = listener.accept() => accepted,
+                accepted = async { self.room().await; listener.accept().await } => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => self.admit(stream, peer, local),
@@ -206,6 +245,7 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.listening.counts.open.fetch_sub(1, Ordering::Relaxed);
+        self.listening.closed.notify_one();
         let Some(client) = self.client else { return };
         let mut clients = self.listening.clients.lock();
         if let Some(from_here) = clients.get_mut(&client) {
@@ -215,6 +255,12 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// Of the descriptors that this process may open, those for clients: a quarter, within bounds, is for origins and files.
+fn places() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    limit.saturating_sub((limit / 4).clamp(16, 4096))
 }
 
 /// A connection that was gone before it was accepted says nothing of the next one.

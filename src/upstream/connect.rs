@@ -17,8 +17,9 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::error::{UpstreamError, connecting};
+use super::error::{UpstreamError, connecting, is_want};
 use super::parent::{Route, authority};
+use super::pool::Pool;
 use super::resolve::{Failure, Family};
 use super::wire::Stream;
 use super::{Way, tunnel};
@@ -31,6 +32,10 @@ use crate::field::target::{Host, Scheme};
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// RFC 8305 section 3: "Resolution Delay", recommended 50 ms.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// How often, and with what pause, an attempt begins anew where descriptors are wanting: for two seconds.
+const WANT_PAUSES: u32 = 40;
+const WANT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a connection leads, and how.
 pub(super) struct Destination<'a> {
@@ -280,12 +285,28 @@ impl<'a> Race<'a> {
         }
         let from =
             self.way.options.source_address.iter().find(|from| from.is_ipv6() == ip.is_ipv6()).copied();
-        self.attempts.spawn(async move { (address, connect(address, from).await) });
+        let pool = Arc::clone(&self.way.pool);
+        self.attempts.spawn(async move { (address, connect(address, from, &pool).await) });
         true
     }
 }
 
-async fn connect(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+/// Connects. Where descriptors have run out on this side, a connection that is idle gives up its own.
+async fn connect(address: SocketAddr, from: Option<IpAddr>, pool: &Pool) -> io::Result<TcpStream> {
+    let mut pauses = 0;
+    loop {
+        match try_connect(address, from).await {
+            Err(error) if pauses < WANT_PAUSES && is_want(&error) => {
+                pauses += 1;
+                pool.give_one_up();
+                sleep(WANT_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn try_connect(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     if let Some(from) = from {
         socket.bind(SocketAddr::new(from, 0))?;

@@ -72,7 +72,7 @@ pub(super) fn connecting(error: &io::Error) -> ProxyError {
 }
 
 /// Descriptors or memory have run out on this side.
-fn is_want(error: &io::Error) -> bool {
+pub(super) fn is_want(error: &io::Error) -> bool {
     use rustix::io::Errno;
     Errno::from_io_error(error)
         .is_some_and(|no| matches!(no, Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))

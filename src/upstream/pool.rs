@@ -186,6 +186,17 @@ impl Pool {
         }
     }
 
+    /// Closes one idle connection, for its descriptor: the oldest of some origin. False where there is none.
+    pub(super) fn give_one_up(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let origins = shard.lock();
+            let oldest = origins.values().find_map(|origin| origin.idle.lock().pop_front());
+            let found = oldest.is_some();
+            self.forget(oldest);
+            found
+        })
+    }
+
     /// Closes a connection that was idle.
     fn forget(&self, idle: Option<Idle>) {
         if let Some(idle) = idle {

@@ -145,6 +145,23 @@ fn the_soft_limit_of_open_files_is_raised() {
     assert!(proxy.metric("process_max_fds", &[]) > 64.0);
 }
 
+/// Who finds no place waits for one; who has one finds a way to the origin.
+#[test]
+fn a_thousand_clients_are_served_with_256_descriptors() {
+    let origin = Origin::start();
+    origin.on("/x", |x| x.reply("200 OK", &["Cache-Control: max-age=60"], "x"));
+    let proxy = Proxy::builder().ulimit("-n 256").start();
+    let mut clients: Vec<_> = (0..1000).map(|_| proxy.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.begin("GET", &origin.url(&format!("/x?{number}")), &[], "");
+    }
+    for mut client in clients {
+        client.response("GET").assert_status(200).assert_body("x");
+    }
+    assert!(proxy.metric("larder_accept_pauses_total", &[]) > 0.5, "there were too few places");
+    proxy.get(&origin.url("/x?0")).assert_hit();
+}
+
 #[test]
 fn without_descriptors_accepting_pauses_and_recovers() {
     let origin = Origin::start();
