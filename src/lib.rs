@@ -51,13 +51,14 @@
 //! 5. [`cache::Cache::respond`] does the rest. A bypass streams in the client's own future. A fetch that may be
 //!    shared joins the flight of its key: the first one leads, the others wait for the head, plan again against
 //!    it, and go alone, in parallel, if it can't answer them. A leader whose client leaves before the head goes
-//!    on as a task. A key that could not be shared is remembered for a while.
+//!    on as a task while others wait for it. A key that could not be shared is remembered for a while.
 //! 6. `cache::fetch` sends the request through [`upstream::Upstream::send`] (pool, else resolve, guard, connect,
 //!    TLS; `inspect` judges the head) and [`policy::verdict`] decides on the answer: `Store | Combine | Freshen |
 //!    FreshenOnce | ServeStale | Refetch | PassThrough | Refuse`.
 //! 7. To be stored, the store hands out a [`store::Fill`] that has reserved its bytes. A task of its own writes
 //!    it while clients read it; where nothing can be reserved, or the body passes the limit, it flows through,
-//!    paced by its readers. A fill that nobody reads is finished only if that is cheap.
+//!    paced by its readers. A fill that nobody reads is finished only if that is cheap, and if
+//!    not too much runs for no client (`cache::background`).
 //! 8. `cache::serve` applies the client's conditions, range and method to what is stored, with Age. `forward`
 //!    adds Via and Cache-Status; the metered body sends the record when its last byte is through.
 //!

@@ -23,6 +23,8 @@ pub(super) fn read(app: &App) -> Gauges {
             accept_pauses: counts.pauses.load(Ordering::Relaxed),
             tunnels: app.proxy.counts().tunnels.load(Ordering::Relaxed),
             flights: app.cache.flights() as u64,
+            background: app.cache.background() as u64,
+            refused_background: app.cache.background_refused(),
             buffered: buffers.used,
             buffers: buffers.total,
             buffer_waits: buffers.waited,

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! [`obtain`] is one future. Whoever leads polls it himself; if he leaves before the head is there, it goes on
-//! as a task of its own ([`Adopted`]), so that a client that leaves never ends a fetch that others wait for.
+//! as a task of its own while others wait for it ([`Adopted`]): a client that leaves never ends their fetch, and
+//! leaves none behind that nobody waits for.
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use std::net::SocketAddr;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Cache;
+use super::background::Running;
 use super::failure::Failure;
 use super::fill::{self, Place};
-use super::flight::{Landing, Leader};
+use super::flight::{Followers, Landing, Leader};
 use crate::access::Access;
 use crate::body::{Body, Buffered, SharedBody};
 use crate::clock::Moment;
@@ -142,8 +144,8 @@ pub(crate) struct Order {
     pub(crate) store: bool,
     /// In which flight, if others may join.
     pub(crate) leader: Option<Leader>,
-    /// For no client, but to keep what is stored fresh.
-    pub(crate) background: bool,
+    /// Its place in the background, where it is for no client, but to keep what is stored fresh.
+    pub(crate) background: Option<Running>,
 }
 
 impl Order {
@@ -256,7 +258,7 @@ async fn attempt(
             .await;
         let response_time = cache.clock.now();
         let terms = Terms { options: &order.place.settings.policy, rule, now: response_time };
-        let facts = if order.background {
+        let facts = if order.background.is_some() {
             RequestFacts::refreshing(&order.method, &order.headers)
         } else {
             RequestFacts::of(&order.method, &order.headers, order.has_content)
@@ -276,7 +278,8 @@ async fn attempt(
         let address = received.address;
         match (verdict, subject) {
             (Verdict::Store(head), _) if order.store => {
-                let begun = fill::begin(cache, &order.place, leader, *head, received);
+                let running = order.background.take();
+                let begun = fill::begin(cache, &order.place, leader, running, *head, received);
                 return Ok(begun.unwrap_or_else(|(received, reason)| {
                     order.outdated(cache, &facts, received.status, reason);
                     Brought::Direct { received, reason }
@@ -374,17 +377,18 @@ pub(crate) fn failed(
     }
 }
 
-/// A fetch that goes on as a task when the one who polls it leaves.
+/// A fetch that goes on as a task when the one who polls it leaves, for as long as somebody follows.
 pub(crate) struct Adopted {
     work: Option<Work>,
     cache: Arc<Cache>,
+    followers: Option<Followers>,
 }
 
 type Work = Pin<Box<dyn Future<Output = Result<Brought, Failure>> + Send>>;
 
 impl Adopted {
-    pub(crate) fn new(cache: Arc<Cache>, work: Work) -> Self {
-        Self { work: Some(work), cache }
+    pub(crate) fn new(cache: Arc<Cache>, work: Work, followers: Followers) -> Self {
+        Self { work: Some(work), cache, followers: Some(followers) }
     }
 }
 
@@ -401,12 +405,21 @@ impl Future for Adopted {
 
 impl Drop for Adopted {
     fn drop(&mut self) {
-        if let Some(work) = self.work.take() {
-            self.cache.shutdown.spawn(async move {
-                // Nobody waits any more: the followers have been told, and the body goes to the store.
-                drop(work.await);
-            });
+        let (Some(work), Some(followers)) = (self.work.take(), self.followers.take()) else { return };
+        if followers.end_if_none() {
+            return;
         }
+        self.cache.shutdown.spawn(async move {
+            tokio::select! {
+                biased;
+                brought = work => {
+                    // A fill that nobody reads may end: they take their readers before this one goes.
+                    followers.told().await;
+                    drop(brought);
+                }
+                () = followers.gone() => {}
+            }
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::background::{Background, Running};
 use super::fetch::{Brought, Filling};
 use super::flight::{Landing, Leader};
 use super::{Cache, Options, Settings};
@@ -38,11 +39,13 @@ impl Place {
     }
 }
 
-/// Begins the copy into the store; gives the response back where there is no room for it.
+/// Begins the copy into the store; gives the response back where there is no room for it. `running`: its place in the
+/// background, if no client asked for it.
 pub(crate) fn begin(
     cache: &Arc<Cache>,
     place: &Place,
     leader: &mut Option<Leader>,
+    running: Option<Running>,
     head: StoredHead,
     received: Received,
 ) -> Result<Brought, (Box<Received>, Reason)> {
@@ -79,7 +82,8 @@ pub(crate) fn begin(
     let Received { status, headers, body, buffered, .. } = received;
     let leader = leader.take();
     if let Some(fill) = fill {
-        let pumped = pump(Arc::clone(cache), place.clone(), fill, body, leader, buffered.clone());
+        let patience = Patience::new(Arc::clone(&cache.background), running);
+        let pumped = pump(Arc::clone(cache), place.clone(), fill, body, leader, patience, buffered.clone());
         cache.shutdown.spawn(pumped);
     }
     Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers, buffered })
@@ -92,9 +96,9 @@ async fn pump(
     mut fill: Fill,
     mut body: Body,
     leader: Option<Leader>,
+    mut patience: Patience,
     _buffered: Option<Buffered>,
 ) {
-    let mut patience = Patience::new();
     let mut trailers = None;
     loop {
         let frame = if patience.is_alone() {
@@ -172,7 +176,7 @@ const ALONE: Duration = Duration::from_secs(2);
 /// Generous: 1 MiB takes 30 s at 280 kbit/s.
 const ALONE_IN_ALL: Duration = Duration::from_secs(30);
 
-/// Nobody reads it any more, and to finish it would not be cheap. False where somebody has joined meanwhile.
+/// Nobody reads it any more, and to finish it would not be cheap, or too much is in the background. False where somebody has joined meanwhile.
 fn abandon(cache: &Cache, fill: &mut Fill) -> bool {
     let abandoned = fill.fail_unread(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
     if abandoned {
@@ -184,12 +188,16 @@ fn abandon(cache: &Cache, fill: &mut Fill) -> bool {
 /// Whether a fill that nobody reads is worth finishing.
 struct Patience {
     began: Stopwatch,
+    /// Since when nobody reads, and how much had come by then.
     alone: Option<(Stopwatch, u64)>,
+    /// Its place in the background while nobody reads.
+    running: Option<Running>,
+    background: Arc<Background>,
 }
 
 impl Patience {
-    fn new() -> Self {
-        Self { began: Stopwatch::start(), alone: None }
+    fn new(background: Arc<Background>, running: Option<Running>) -> Self {
+        Self { began: Stopwatch::start(), alone: None, running, background }
     }
 
     /// Whether nobody read when it was last looked at.
@@ -200,18 +208,25 @@ impl Patience {
     fn goes_on(&mut self, fill: &Fill, options: &Options) -> bool {
         if fill.readers() > 0 {
             self.alone = None;
+            self.running = None;
             return true;
         }
         let received = fill.written();
         let (since, then) = *self.alone.get_or_insert_with(|| (Stopwatch::start(), received));
-        Progress {
+        let progress = Progress {
             left: fill.remaining(),
             received,
             took: self.began.elapsed(),
             alone_received: received - then,
             alone: since.elapsed(),
-        }
-        .is_cheap_to_finish(options)
+        };
+        progress.is_cheap_to_finish(options) && self.in_background(options)
+    }
+
+    /// Whether it has a place in the background, or gets one now.
+    fn in_background(&mut self, options: &Options) -> bool {
+        self.running = self.running.take().or_else(|| self.background.begin(options.background));
+        self.running.is_some()
     }
 }
 
@@ -271,7 +286,7 @@ pub(crate) fn complete(
     let body = Between::new(&stored(before), received.body, length, &stored(after));
     let content_length = body.size_hint().exact();
     let received = Received { body: Body::boxed(body), content_length, ..received };
-    match begin(cache, place, leader, *combined.head, received) {
+    match begin(cache, place, leader, None, *combined.head, received) {
         Ok(Brought::Filling { filling, reader, .. }) => Some(Brought::Completing { filling, reader }),
         _ => None,
     }

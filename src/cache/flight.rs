@@ -120,15 +120,26 @@ impl Leader {
         self.flight.landing.send_replace(Some(landing));
     }
 
-    #[cfg(test)]
-    pub(crate) fn followers(&self) -> usize {
-        self.flight.landing.receiver_count()
+    /// Those who follow, for the one who asks whether there are any.
+    pub(crate) fn followers(&self) -> Followers {
+        Followers {
+            flights: Arc::clone(&self.flights),
+            key: self.key.clone(),
+            flight: Arc::clone(&self.flight),
+        }
     }
 
     fn remove(&self) {
         let mut shard = self.flights.shard(&self.key).lock();
-        if shard.get(&self.key).is_some_and(|found| Arc::ptr_eq(found, &self.flight)) {
-            shard.remove(&self.key);
+        self.flight.leave(&mut shard, &self.key);
+    }
+}
+
+impl Flight {
+    /// Nobody else joins it. Another one may have taken its place by now.
+    fn leave(self: &Arc<Self>, table: &mut Table, key: &CacheKey) {
+        if table.get(key).is_some_and(|found| Arc::ptr_eq(found, self)) {
+            table.remove(key);
         }
     }
 }
@@ -146,7 +157,49 @@ impl Drop for Leader {
     }
 }
 
-/// A place in the queue for the head.
+/// Those who wait for the head of a flight, without the duty to tell them.
+#[derive(Debug)]
+pub(crate) struct Followers {
+    flights: Arc<Flights>,
+    key: CacheKey,
+    flight: Arc<Flight>,
+}
+
+impl Followers {
+    /// How many there are.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.flight.landing.receiver_count()
+    }
+
+    /// Takes the flight off the table where nobody follows, and so nobody ever will. False where somebody does.
+    pub(crate) fn end_if_none(&self) -> bool {
+        // Whoever joins does so under this lock.
+        let mut shard = self.flights.shard(&self.key).lock();
+        let none = self.flight.landing.receiver_count() == 0;
+        if none {
+            self.flight.leave(&mut shard, &self.key);
+        }
+        none
+    }
+
+    /// Resolves when each has made of the head what it could, once that is there.
+    pub(crate) async fn told(&self) {
+        self.flight.landing.closed().await;
+    }
+
+    /// Resolves when the last one has left, and the flight is off the table.
+    pub(crate) async fn gone(&self) {
+        loop {
+            self.flight.landing.closed().await;
+            if self.end_if_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// A place in the queue for the head: kept until something was made of that.
 #[derive(Debug)]
 pub(crate) struct Follower {
     landing: watch::Receiver<Option<Landing>>,
@@ -154,7 +207,7 @@ pub(crate) struct Follower {
 
 impl Follower {
     /// The head, when it is there. `None` when the leader vanished.
-    pub(crate) async fn landing(mut self) -> Option<Landing> {
+    pub(crate) async fn landing(&mut self) -> Option<Landing> {
         match self.landing.wait_for(Option::is_some).await {
             Ok(landing) => landing.clone(),
             Err(_) => None,

@@ -4,6 +4,7 @@
 //! store is answered there and then, without an await. [`Cache::respond`] does the rest. Both return what is to
 //! be sent, or why there is nothing to send; neither knows how that is rendered.
 
+mod background;
 mod explain;
 mod failure;
 mod fetch;
@@ -38,6 +39,7 @@ use crate::policy::{self, LifetimeSource, Plan, Reason, RequestFacts, Terms};
 use crate::shutdown::Shutdown;
 use crate::store::{CacheKey, Candidates, Generation, Store, StoredResponse};
 use crate::upstream::{OnInterim, Upstream};
+use background::Background;
 use fetch::{Adopted, Asking, Brought, Order, obtain};
 use fill::Place;
 use flight::{Flights, Joined, Landing, Leader};
@@ -54,6 +56,8 @@ pub struct Options {
     pub finish_bytes: u64,
     /// `cache.finish_time`: or if it is likely to take no longer than this. Default 2 s.
     pub finish_time: Duration,
+    /// `limits.background`: how much may run at one time for no client. Default 256.
+    pub background: usize,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             uncacheable_memory: Duration::from_secs(30),
             finish_bytes: 1024 * 1024,
             finish_time: Duration::from_secs(2),
+            background: 256,
         }
     }
 }
@@ -167,6 +172,7 @@ pub struct Cache {
     upstream: Upstream,
     clock: Clock,
     shutdown: Shutdown,
+    background: Arc<Background>,
     given_up: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -180,6 +186,7 @@ impl Cache {
             upstream,
             clock,
             shutdown,
+            background: Arc::default(),
             given_up: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -192,6 +199,16 @@ impl Cache {
     /// Fetches that others may join, under way now.
     pub fn flights(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Refreshes, and fills that nobody reads, under way now.
+    pub fn background(&self) -> usize {
+        self.background.running()
+    }
+
+    /// How many of these were not begun, or ended, since there were as many as may be. Since the start.
+    pub fn background_refused(&self) -> u64 {
+        self.background.refused()
     }
 
     /// How many fills were given up for a reason that is not the store's own (of those it keeps count itself).
@@ -273,7 +290,7 @@ impl Cache {
             }
             // Nothing that is under way would answer it.
             Joined::Follow(_) if !facts.may_join() => self.alone(ask, key, generation, errand, None).await,
-            Joined::Follow(follower) => {
+            Joined::Follow(mut follower) => {
                 let wait = ask.settings.options.collapse_wait;
                 let reason = match tokio::time::timeout(wait, follower.landing()).await {
                     Ok(Some(landing)) => match self.follow(&ask, landing, &errand) {
@@ -283,6 +300,7 @@ impl Cache {
                     Ok(None) => Reason::CollapseMismatch,
                     Err(_elapsed) => Reason::CollapseTimeout,
                 };
+                drop(follower);
                 // What was waited for may lie in the store now: to be served, or to be validated.
                 let ask = Ask { now: self.clock.now(), ..ask };
                 let errand = match self.look(&ask) {
@@ -359,13 +377,12 @@ impl Cache {
         errand: Errand,
         leader: Option<Leader>,
     ) -> Result<Served, Failure> {
-        let leads = leader.is_some();
+        let followers = leader.as_ref().map(Leader::followers);
         let order = Self::order(&mut ask, key, generation, &errand, leader);
-        let work = obtain(Arc::clone(self), order);
-        let brought = if leads {
-            Adopted::new(Arc::clone(self), Box::pin(work)).await?
-        } else {
-            Box::pin(work).await?
+        let work = Box::pin(obtain(Arc::clone(self), order));
+        let brought = match followers {
+            Some(followers) => Adopted::new(Arc::clone(self), work, followers).await?,
+            None => work.await?,
         };
         Ok(self.brought(&ask, brought, &errand))
     }
@@ -394,7 +411,7 @@ impl Cache {
             asking: errand.asking.clone(),
             store: errand.store,
             leader,
-            background: false,
+            background: None,
         }
     }
 
@@ -480,6 +497,7 @@ impl Cache {
         stored: &Arc<StoredResponse>,
     ) {
         let Joined::Lead(leader) = self.flights.join(key, generation, &self.store) else { return };
+        let Some(running) = self.background.begin(ask.settings.options.background) else { return };
         // Also where only a part is stored: a 304 freshens it, anything else is worth more as a whole.
         let mut headers = ask.headers.clone();
         policy::ask_for_the_whole(&mut headers);
@@ -508,7 +526,7 @@ impl Cache {
             asking: Asking::Validation(Arc::clone(stored)),
             store: true,
             leader,
-            background: true,
+            background: Some(running),
         };
         let work = obtain(Arc::clone(self), order);
         self.shutdown.spawn(async move {

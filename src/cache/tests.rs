@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
+use http_body::Frame;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::fetch::Brought;
 use super::fill::{self, Place};
@@ -62,6 +65,48 @@ fn head(cache: &Cache, ask: &Ask, seconds: i64) -> StoredHead {
     *head
 }
 
+fn place(cache: &Cache, ask: &Ask) -> Place {
+    Place {
+        key: CacheKey::of(&ask.target, None),
+        generation: cache.store.generation(),
+        target: Arc::clone(&ask.target),
+        settings: Arc::clone(&ask.settings),
+    }
+}
+
+/// A response with so many bytes of content.
+fn received(body: Body, length: u64) -> Received {
+    Received {
+        status: StatusCode::OK,
+        version: Version::HTTP_11,
+        headers: HeaderMap::new(),
+        body,
+        address: ([127, 0, 0, 1], 80).into(),
+        framing_ok: true,
+        close_delimited: false,
+        content_length: Some(length),
+        upgraded: None,
+        protocol: None,
+        reused: false,
+        buffered: None,
+    }
+}
+
+/// Content that never comes.
+struct Silent;
+
+impl http_body::Body for Silent {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        Poll::Pending
+    }
+}
+
 /// Stores a fresh response for what `ask` asks for.
 fn put(cache: &Cache, ask: &Ask) {
     let response = StoredResponse::new(head(cache, ask, 0), StoredBody::new(vec![Bytes::from_static(b"x")]));
@@ -81,7 +126,7 @@ async fn a_follower_whose_leader_found_it_stored_finds_it_too() {
         let cache = Arc::clone(&cache);
         async move { cache.respond(ask, planned).await }
     });
-    while leader.followers() == 0 {
+    while leader.followers().count() == 0 {
         tokio::task::yield_now().await;
     }
     drop(leader);
@@ -93,28 +138,10 @@ async fn a_follower_whose_leader_found_it_stored_finds_it_too() {
 async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
     let cache = cache();
     let ask = ask(&cache);
-    let place = Place {
-        key: CacheKey::of(&ask.target, None),
-        generation: cache.store.generation(),
-        target: Arc::clone(&ask.target),
-        settings: Arc::clone(&ask.settings),
-    };
+    let place = place(&cache, &ask);
     let begin = |seconds| {
-        let received = Received {
-            status: StatusCode::OK,
-            version: Version::HTTP_11,
-            headers: HeaderMap::new(),
-            body: Body::Empty,
-            address: ([127, 0, 0, 1], 80).into(),
-            framing_ok: true,
-            close_delimited: false,
-            content_length: Some(0),
-            upgraded: None,
-            protocol: None,
-            reused: false,
-            buffered: None,
-        };
-        fill::begin(&cache, &place, &mut None, head(&cache, &ask, seconds), received)
+        let received = received(Body::Empty, 0);
+        fill::begin(&cache, &place, &mut None, None, head(&cache, &ask, seconds), received)
     };
     assert!(matches!(begin(10), Ok(Brought::Filling { .. })));
     // Older than what is stored.
@@ -129,4 +156,41 @@ async fn what_was_asked_by_settings_from_before_a_reload_is_not_stored() {
     cache.store.supersede();
     let Look::Go(planned) = cache.look(&ask) else { panic!("a miss") };
     assert!(!cache.store.is_current(&planned.key, planned.generation));
+}
+
+/// With nobody in between, who else looks for a place can't take it.
+#[tokio::test]
+async fn what_a_refresh_brings_is_stored_in_its_place() {
+    let cache = cache();
+    let ask = ask(&cache);
+    let running = cache.background.begin(1).unwrap();
+    let (head, received) = (head(&cache, &ask, 0), received(Body::boxed(Silent), 5));
+    let begun = fill::begin(&cache, &place(&cache, &ask), &mut None, Some(running), head, received);
+    assert!(begun.is_ok());
+    assert!(cache.background.begin(1).is_none());
+    // Nobody reads it any more.
+    drop(begun);
+    tokio::task::yield_now().await;
+    assert!(cache.background.begin(1).is_none());
+    cache.shutdown.abort();
+    cache.shutdown.finished().await;
+    assert!(cache.background.begin(1).is_some());
+}
+
+#[test]
+fn a_flight_ends_without_followers_and_not_with_one() {
+    let cache = cache();
+    let key = CacheKey::of(&ask(&cache).target, None);
+    let join = || cache.flights.join(&key, cache.store.generation(), &cache.store);
+    let Joined::Lead(leader) = join() else { panic!("the first leads") };
+    let followers = leader.followers();
+    let Joined::Follow(follower) = join() else { panic!("the second follows") };
+    assert!(!followers.end_if_none());
+    drop(follower);
+    assert!(followers.end_if_none());
+    // From now on whoever comes leads one of his own, which the old one's end leaves alone.
+    let Joined::Lead(_other) = join() else { panic!("nobody follows what has ended") };
+    assert!(followers.end_if_none());
+    drop(leader);
+    assert_eq!(cache.flights(), 1);
 }

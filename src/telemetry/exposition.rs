@@ -330,6 +330,16 @@ impl Scrape {
         )?;
         families.count("larder_connections_accepted", "Connections of clients accepted.", server.accepted)?;
         families.gauge("larder_flights", "Fetches under way that requests may join.", server.flights)?;
+        families.gauge(
+            "larder_background",
+            "Refreshes, and fills that nobody reads, under way now.",
+            server.background,
+        )?;
+        families.count(
+            "larder_background_refusals",
+            "Of these, how many were not begun or not finished: as many ran as may.",
+            server.refused_background,
+        )?;
         let mut limits = families.open(
             "larder_limit_rejections",
             "Connections and requests refused, by the limit reached.",

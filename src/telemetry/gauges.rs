@@ -119,6 +119,10 @@ pub struct ServerGauges {
     pub tunnels: u64,
     /// Exchanges collapsed or fetched right now.
     pub flights: u64,
+    /// Refreshes, and fills that nobody reads, under way now.
+    pub background: u64,
+    /// Since the start: those that were not begun, or ended, since `limits.background` was reached.
+    pub refused_background: u64,
     /// Since the start: connections accepted.
     pub accepted: u64,
     /// Since the start: connections refused since `limits.connections` was reached.

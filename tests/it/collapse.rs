@@ -112,10 +112,106 @@ fn a_leader_that_leaves_before_the_head_leaves_the_fetch_to_its_followers() {
     origin.wait("/x", 1);
     let mut follower = proxy.client();
     follower.begin("GET", &origin.url("/x"), &[], "");
+    fence(&proxy, &origin);
     leader.wire.reset();
+    proxy.log.wait("the leader's end", |l| l.contains("/x"));
     gate.open();
     follower.response("GET").assert_status(200).assert_body("body");
     assert_eq!(origin.hits("/x"), 1);
+}
+
+/// Also where a fill that nobody reads would be ended at once: between its head and its readers nothing comes.
+#[test]
+fn followers_whose_leader_left_are_all_answered_by_the_one_fetch() {
+    let origin = Origin::start();
+    let gates = [Gate::new(), Gate::new()];
+    let [head, rest] = gates.clone();
+    origin.on("/x", move |x| {
+        head.pass();
+        x.write(STORED);
+        x.write("01234");
+        rest.pass();
+        x.write("56789");
+    });
+    let config =
+        "cache = { collapse_wait = '60s', finish_bytes = '0B', finish_time = '0s' }\nlimits.background = 0";
+    let proxy = Proxy::with(config);
+    let mut leader = proxy.client();
+    leader.begin("GET", &origin.url("/x"), &[], "");
+    origin.wait("/x", 1);
+    let mut followers: Vec<_> = (0..50).map(|_| proxy.client()).collect();
+    for client in &mut followers {
+        client.begin("GET", &origin.url("/x"), &[], "");
+    }
+    fence(&proxy, &origin);
+    leader.wire.reset();
+    proxy.log.wait("the leader's end", |l| l.contains("/x"));
+    gates[0].open();
+    for client in &mut followers {
+        client.head("GET").assert_status(200);
+    }
+    gates[1].open();
+    for client in &mut followers {
+        assert_eq!(client.wire.exactly(10).unwrap(), b"0123456789");
+    }
+    assert_eq!(origin.hits("/x"), 1);
+}
+
+#[test]
+fn a_fetch_whose_leader_and_followers_have_left_ends() {
+    let origin = Origin::start();
+    let (ended, was_ended) = std::sync::mpsc::channel();
+    origin.on("/x", move |x| {
+        ended.send(x.wire().ends()).unwrap();
+        x.done();
+    });
+    let proxy = Proxy::with("upstream.first_byte_timeout = '10min'\ncache.collapse_wait = '10min'");
+    let begin = || {
+        let mut client = proxy.client();
+        client.begin("GET", &origin.url("/x"), &[], "");
+        client
+    };
+    let leader = begin();
+    origin.wait("/x", 1);
+    let followers = [begin(), begin()];
+    fence(&proxy, &origin);
+    leader.wire.reset();
+    proxy.log.wait("the leader's end", |l| l.contains("/x"));
+    fence(&proxy, &origin);
+    assert!(was_ended.try_recv().is_err(), "others still wait for it");
+    for follower in followers {
+        follower.wire.reset();
+    }
+    assert!(was_ended.recv_timeout(crate::support::DEADLINE).unwrap(), "the origin's connection ends");
+    assert_eq!(origin.hits("/x"), 1);
+}
+
+#[test]
+fn a_fetch_whose_followers_wait_no_longer_ends() {
+    let origin = Origin::start();
+    let (ended, was_ended) = std::sync::mpsc::channel();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        if x.number == 1 {
+            ended.send(x.wire().ends()).unwrap();
+            return x.done();
+        }
+        held.pass();
+        x.reply("200 OK", &["Cache-Control: max-age=60"], "x");
+    });
+    let proxy = Proxy::with("upstream.first_byte_timeout = '10min'\ncache.collapse_wait = '200ms'");
+    let mut leader = proxy.client();
+    leader.begin("GET", &origin.url("/x"), &[], "");
+    origin.wait("/x", 1);
+    let mut follower = proxy.client();
+    follower.begin("GET", &origin.url("/x"), &[], "");
+    fence(&proxy, &origin);
+    leader.wire.reset();
+    assert!(was_ended.recv_timeout(crate::support::DEADLINE).unwrap(), "the origin's connection ends");
+    gate.open();
+    follower.response("GET").assert_status(200).assert_body("x");
+    assert_eq!(origin.hits("/x"), 2, "the follower went alone");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod support;
 mod access_log;
 mod admin;
 mod api;
+mod background;
 mod bad_input;
 mod browser;
 mod buffers;

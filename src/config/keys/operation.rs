@@ -14,6 +14,10 @@ pub(super) const LIMITS: &[Setting] = settings! {
     /// Connections of one client address at one time; loopback is exempt.
     limits.connections_per_client: Count<1> = "256", Live => server.max_connections_per_client;
 
+    /// What may run at one time for no client: refreshes of what was served stale, and fills that their last
+    /// reader has left. Above it a refresh is put off to the next request, and such a fill ends.
+    limits.background: Count<0> = "256", Live => cache.background;
+
     /// Bytes that those who read one body that is not stored may be apart, and that it is ahead of them.
     limits.buffer: Size<4096> = r#""64KiB""#, Live => body.window;
 

@@ -185,6 +185,8 @@ fn gauges_panics_and_stats_are_told() {
     gauges.upstream.errors.insert(ProxyError::DnsError.token(), 6);
     gauges.server.refused_per_client = 2;
     gauges.server.max_connections = 10;
+    gauges.server.background = 7;
+    gauges.server.refused_background = 8;
     let samples = samples(&telemetry.render(&gauges));
     for (name, value) in [
         ("larder_panics_total", 1.0),
@@ -198,6 +200,8 @@ fn gauges_panics_and_stats_are_told() {
         ("larder_upstream_connections{state=\"idle\"}", 3.0),
         ("larder_limit_rejections_total{limit=\"connections_per_client\"}", 2.0),
         ("larder_connections_limit", 10.0),
+        ("larder_background", 7.0),
+        ("larder_background_refusals_total", 8.0),
         ("larder_tunnels_total", 1.0),
         ("larder_tunnel_bytes_total{direction=\"from_client\"}", 5.0),
         ("larder_tunnel_bytes_total{direction=\"to_client\"}", 9.0),
