@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::body::{Gone, Reader, StoredBody};

@@ -14,7 +14,7 @@ use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 
 /// KiB. What is in a cache is weighed in KiB.
 const CAPACITY: u64 = 256 << 10;
