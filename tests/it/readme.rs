@@ -48,6 +48,11 @@ fn its_keys_are_in_the_sample() {
             assert!(keys.contains(key) || ["toml", "pac"].iter().any(|e| key.ends_with(e)), "{key}");
         }
     }
+    let sample = std::fs::read_to_string(root().join("config/larder.toml")).unwrap();
+    for key in words(&text, "rules.", "_.") {
+        let table = sample.contains(&format!("#   [[{key}]]\n"));
+        assert!(table || sample.contains(&format!("\n#   {} = ", &key["rules.".len()..])), "{key}");
+    }
 }
 
 #[test]
