@@ -42,6 +42,7 @@ mod readme;
 mod reload;
 mod rules;
 mod run;
+mod secrets;
 mod setup;
 mod sidecar;
 mod site;
