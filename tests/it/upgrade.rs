@@ -170,3 +170,84 @@ fn only_a_get_without_content_asks_for_a_protocol() {
     client.request("GET", &origin.url("/x"), &upgrade, "content").assert_status(200);
     assert_eq!(origin.last("/x").field("upgrade"), None);
 }
+
+/// What stands behind an Upgrade that is not granted, in one write with it, is a request of the client's or nothing.
+#[test]
+fn what_stands_behind_an_upgrade_that_is_not_granted_is_a_request_or_nothing() {
+    const H2C: &str =
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
+    let origin = Origin::start();
+    origin.serve("/plain", "200 OK", &[], b"plain");
+    origin.serve("/stored", "200 OK", &["Cache-Control: max-age=60"], b"plain");
+    origin.serve("/refused", "403 Forbidden", &[], b"plain");
+    origin.on("/chunked", |x| {
+        x.body();
+        x.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nplain\r\n0\r\n\r\n");
+    });
+    origin.on("/switches", |x| {
+        x.body();
+        x.write(SWITCHING.replace("websocket", "other"));
+    });
+    origin.serve("/next", "200 OK", &[], b"next");
+    let next = origin.url("/next");
+    let proxy = Proxy::open();
+    proxy.get(&origin.url("/stored")).assert_body("plain");
+    let listed = WEBSOCKET.to_owned();
+    let unlisted = "Connection: upgrade\r\nUpgrade: irc/6.9\r\n".to_owned();
+    let several = "Connection: upgrade\r\nUpgrade: irc/6.9, h2c\r\n".to_owned();
+    let unnamed = "Upgrade: websocket\r\n".to_owned();
+    let behind = [
+        format!("GET {next} HTTP/1.1\r\nHost: h\r\n\r\n"),
+        format!("POST {next} HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nearly"),
+        "GET /early HTTP/1.1\r\nHost: early\r\n\r\n".to_owned(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0early".to_owned(),
+        "\u{1}\u{2}early frame\r\n\r\n".to_owned(),
+    ];
+    for fields in [listed, unlisted, several, unnamed, H2C.to_owned()] {
+        for path in ["/plain", "/stored", "/refused", "/chunked", "/switches"] {
+            for (method, content) in [("GET", ""), ("POST", "Content-Length: 4\r\n\r\nmine")] {
+                for behind in &behind {
+                    let case = format!("{method} {path}, {fields}{behind:?}");
+                    let before = origin.all().len();
+                    let mut client = proxy.client();
+                    let content = if content.is_empty() { "\r\n" } else { content };
+                    client.send(format!(
+                        "{method} {} HTTP/1.1\r\nHost: h\r\n{fields}{content}{behind}",
+                        origin.url(path)
+                    ));
+                    client.wire.half_close();
+                    let first = client.response(method);
+                    assert!(matches!(first.status, 200 | 403 | 502), "{case}: {first}");
+                    assert!(first.status == 502 || first.body == b"plain", "{case}: {first}");
+                    let closes = first.field("connection").as_deref() == Some("close");
+                    let second = client.try_response("GET").ok();
+                    assert_eq!(second.is_none(), closes, "{case}: {second:?}");
+                    let asks_next = behind.contains("/next");
+                    match &second {
+                        Some(second) if asks_next => drop(second.assert_status(200).assert_body("next")),
+                        // A page of the proxy's own, or what no request is.
+                        Some(second) => assert!(matches!(second.status, 400 | 404), "{case}: {second}"),
+                        None => {}
+                    }
+                    assert!(client.wire.ends(), "{case}");
+                    // The first in as many parts as it has, and the second as a request of its own.
+                    let seen = origin.all().split_off(before);
+                    let firsts = seen.iter().filter(|r| r.target == path).count();
+                    let nexts = seen.iter().filter(|r| r.target == "/next").count();
+                    assert!(firsts <= 1 && firsts + nexts == seen.len(), "{case}: {seen:?}");
+                    assert_eq!(nexts, usize::from(asks_next && second.is_some()), "{case}");
+                    let body = if method == "POST" { &b"mine"[..] } else { b"" };
+                    assert!(
+                        seen.iter().filter(|r| r.target == path).all(|r| r.body == body),
+                        "{case}: {seen:?}"
+                    );
+                }
+            }
+        }
+    }
+    let received = String::from_utf8_lossy(&origin.received()).into_owned();
+    for foreign in ["PRI *", "GET http://", "POST http://", "/early", "\u{2}early"] {
+        assert!(!received.contains(foreign), "{foreign:?} went on as it is");
+    }
+    assert!(proxy.metric("larder_panics_total", &[]) < 0.5);
+}
