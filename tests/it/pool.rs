@@ -1,5 +1,6 @@
 //! Connections to origins: reused, bounded, and what happens when one turns out to be dead.
 
+use crate::support::authority::Authority;
 use crate::support::{Gate, Origin, Proxy};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -175,5 +176,51 @@ fn a_second_response_in_one_write_reaches_nobody() {
     for _ in 0..3 {
         proxy.get(&origin.url("/x")).assert_body("one");
         proxy.get(&origin.url("/y")).assert_body("mine");
+    }
+}
+
+/// It is no answer to the next request, whoever asks it.
+#[test]
+fn a_second_response_that_comes_later_ends_the_connection() {
+    let authority = Authority::new();
+    let proxy = Proxy::with(&authority.config());
+    for origin in [Origin::start(), authority.origin(&["127.0.0.1"])] {
+        for length in [8, 64] {
+            let gate = Gate::new();
+            let held = gate.clone();
+            let (ended, was_ended) = std::sync::mpsc::channel();
+            origin.on("/x", move |x| {
+                x.reply("200 OK", &["Cache-Control: no-store"], "one");
+                held.pass();
+                // A whole one, or one that waits for more.
+                x.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nsmuggled"));
+                ended.send(x.wire().ends()).unwrap();
+                x.done();
+            });
+            origin.serve("/y", "200 OK", &["Cache-Control: no-store"], b"mine");
+            let mut client = proxy.client();
+            client.get(&origin.url("/x")).assert_body("one");
+            gate.open();
+            assert!(was_ended.recv().unwrap(), "{}: such a connection is closed", origin.url("/x"));
+            client.get(&origin.url("/y")).assert_body("mine");
+            proxy.get(&origin.url("/y")).assert_body("mine");
+            assert!(origin.last("/y").connection > origin.last("/x").connection);
+        }
+    }
+}
+
+#[test]
+fn a_second_response_in_one_write_over_tls_reaches_nobody() {
+    let authority = Authority::new();
+    let proxy = Proxy::with(&authority.config());
+    let origin = authority.origin(&["127.0.0.1"]);
+    origin.on("/x", |x| {
+        x.write("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\noneHTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled");
+    });
+    origin.serve("/y", "200 OK", &[], b"mine");
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        client.get(&origin.url("/x")).assert_body("one");
+        client.get(&origin.url("/y")).assert_body("mine");
     }
 }
