@@ -361,6 +361,54 @@ fn a_body_where_none_may_be_reaches_nobody() {
     }
 }
 
+/// Neither to who asked with a condition nor to who is answered with what it validated.
+#[test]
+fn framing_fields_of_a_304_are_no_framing() {
+    const SECOND: &str = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled";
+    let (origin, next) = (Origin::start(), Origin::start());
+    next.serve("/next", "200 OK", &[], b"next");
+    let proxy = Proxy::open();
+    for (path, framing) in [
+        ("/length", "Content-Length: 8\r\n\r\nsmuggled".to_owned()),
+        ("/response", format!("Content-Length: {}\r\n\r\n{SECOND}", SECOND.len())),
+        ("/chunked", "Transfer-Encoding: chunked\r\n\r\n8\r\nsmuggled\r\n0\r\n\r\n".to_owned()),
+        ("/second", format!("Transfer-Encoding: chunked\r\n\r\n{SECOND}")),
+        ("/both", format!("Transfer-Encoding: chunked\r\nContent-Length: 8\r\n\r\n{SECOND}")),
+        ("/unknown", format!("Transfer-Encoding: gzip\r\n\r\n{SECOND}")),
+        ("/none", format!("\r\n{SECOND}")),
+    ] {
+        origin.on(path, move |x| {
+            if x.request.field("if-none-match").is_some() {
+                x.write(format!("HTTP/1.1 304 Not Modified\r\nETag: \"v\"\r\n{framing}"));
+            } else {
+                let fields = ["Cache-Control: max-age=50", "Age: 100", "ETag: \"v\""];
+                x.reply("200 OK", &fields, "the stored one");
+            }
+        });
+        // A condition of the client's own goes through while nothing is stored.
+        for (turn, condition, status) in
+            [("asked", "If-None-Match: \"v\"", 304), ("stored", "X: y", 200), ("validated", "X: y", 200)]
+        {
+            let case = format!("{path}, {turn}");
+            let mut client = proxy.client();
+            let response = client.get_with(&origin.url(path), &[condition]);
+            assert_eq!(response.field("transfer-encoding"), None, "{case}: {response}");
+            if response.status == 502 {
+                assert!(!response.text().contains("smuggled") && status == 304, "{case}: {response}");
+            } else {
+                let body = if status == 304 { "" } else { "the stored one" };
+                response.assert_status(status).assert_body(body);
+                assert_ne!(response.field("content-length").as_deref(), Some("8"), "{case}: {response}");
+            }
+            client.get_with(&next.url("/next"), &["Connection: close"]).assert_body("next");
+            assert_eq!(client.wire.rest().unwrap(), b"", "{case}");
+            // And nobody gets it from the connection that it came on.
+            proxy.get(&origin.url("/missing")).assert_status(404);
+        }
+        assert!(origin.hits(path) >= 3, "{path}: it was validated");
+    }
+}
+
 #[test]
 fn a_304_that_nothing_asked_for_is_an_error_of_the_origin() {
     let origin = Origin::start();
@@ -467,6 +515,69 @@ fn an_unread_request_body_never_becomes_the_next_request() {
     client.response("PUT").assert_status(400);
     while client.try_response("GET").is_ok_and(|r| r.status == 400) {}
     assert_eq!(origin.hits("/inner"), 0);
+}
+
+/// Whether the content is thrown away or goes on: the next request is the client's next one, or the connection ends.
+#[test]
+fn content_that_an_answer_did_not_need_never_becomes_the_next_request() {
+    let origin = Origin::start();
+    origin.serve("/stored", "200 OK", &["Cache-Control: max-age=60"], b"stored");
+    origin.serve("/inner", "200 OK", &[], b"inner");
+    origin.serve("/next", "200 OK", &[], b"next");
+    let proxy = Proxy::with("access.ports = [80, '1024-65535']");
+    let stored = origin.url("/stored");
+    proxy.get(&stored).assert_body("stored");
+    let inner = format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", origin.url("/inner"));
+    let many = inner.repeat(20_000);
+    let next = format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", origin.url("/next"));
+    let refused = "http://127.0.0.1:22/";
+    let page = format!("http://{}/", proxy.address);
+    let mut answered = 0;
+    for (method, url, fields) in [
+        ("GET", stored.as_str(), ""),
+        ("HEAD", &stored, ""),
+        ("GET", &stored, "Cache-Control: only-if-cached\r\n"),
+        ("GET", &stored, "If-None-Match: *\r\n"),
+        ("GET", &stored, "Range: bytes=0-1\r\n"),
+        ("GET", &origin.url("/none"), "Cache-Control: only-if-cached\r\n"),
+        ("POST", refused, ""),
+        ("GET", refused, ""),
+        ("TRACE", &stored, ""),
+        ("POST", &page, ""),
+        ("POST", "ftp://h/", ""),
+    ] {
+        for content in [&inner, &many] {
+            for chunked in [false, true] {
+                let case = format!("{method} {url} {fields} {} bytes, chunked: {chunked}", content.len());
+                let before = origin.hits("/next");
+                let framed = if chunked {
+                    format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{content}\r\n0\r\n\r\n", content.len())
+                } else {
+                    format!("Content-Length: {}\r\n\r\n{content}", content.len())
+                };
+                let mut client = proxy.client();
+                let request = format!("{method} {url} HTTP/1.1\r\nHost: h\r\n{fields}{framed}{next}");
+                // It may be closed before all is sent.
+                drop(client.wire.write(request));
+                let first = client.try_response(method).unwrap_or_else(|e| panic!("{case}: {e}"));
+                assert!(first.status >= 400 || !first.text().contains("inner"), "{case}: {first}");
+                let closes = first.field("connection").as_deref() == Some("close");
+                match client.try_response("GET") {
+                    Ok(second) => {
+                        assert!(!closes, "{case}: {second}");
+                        second.assert_status(200).assert_body("next");
+                        answered += 1;
+                    }
+                    // The content was too much to be thrown away.
+                    Err(_) => assert!(closes, "{case}: {first}"),
+                }
+                let nexts = origin.hits("/next") - before;
+                assert_eq!(nexts, usize::from(!closes), "{case}");
+                assert_eq!(origin.hits("/inner"), 0, "{case}");
+            }
+        }
+    }
+    assert!(answered > 8, "{answered}");
 }
 
 #[test]
