@@ -250,6 +250,12 @@ impl http_body::Body for Content {
                 self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
             }
             if let Some(trailers) = frame.trailers_mut() {
+                // hyper takes what follows a bare LF behind the last chunk for trailers, and finds none in it.
+                if trailers.is_empty() {
+                    let what = "its chunks are malformed";
+                    self.ended = false;
+                    return Poll::Ready(Some(Err(body::Error::new(ProxyError::HttpProtocolError, what))));
+                }
                 treatment::strip_trailers(trailers, &self.named_trailers);
             }
         }
