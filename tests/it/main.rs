@@ -48,6 +48,7 @@ mod sidecar;
 mod site;
 mod sites;
 mod sources;
+mod splits;
 mod streaming;
 mod systemd;
 mod targets;
