@@ -39,6 +39,7 @@ mod pool;
 mod process;
 mod prometheus;
 mod readme;
+mod rebinding;
 mod reload;
 mod rules;
 mod run;
