@@ -2,7 +2,9 @@
 
 use crate::support::dns::{Answer, NameServer};
 use crate::support::{Origin, Proxy, nobody};
+use larder::clock::Stopwatch;
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 #[test]
 fn a_refused_connection_is_502() {
@@ -26,6 +28,49 @@ fn names_that_cannot_be_resolved_are_told_apart() {
     ] {
         proxy.get(&format!("http://{name}:8080/")).assert_error(status, error);
     }
+}
+
+/// With the default limits: aliases in a circle, more addresses than anybody needs, a message that is cut off.
+#[test]
+fn answers_of_a_name_server_that_loop_or_are_huge_cost_five_seconds_at_most() {
+    let names = NameServer::start();
+    let alias = |from: &str, to: &str| names.set(from, Answer::Alias(to.to_owned()));
+    alias("self.test", "self.test");
+    alias("there.test", "back.test");
+    alias("back.test", "there.test");
+    for at in 0..200 {
+        alias(&format!("n{at}.test"), &format!("n{}.test", at + 1));
+    }
+    names.set("huge.test", Answer::Huge(28));
+    names.set("larger.test", Answer::Huge(3_000));
+    names.set("cut.test", Answer::Cut);
+    names.address_of("well.test", [127, 0, 0, 1]);
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &[], b"x");
+    let proxy = Proxy::with(&names.config());
+    let hosts = ["self.test", "there.test", "n0.test", "huge.test", "larger.test", "cut.test"];
+    std::thread::scope(|threads| {
+        for host in hosts {
+            let (proxy, origin) = (&proxy, &origin);
+            threads.spawn(move || {
+                let begun = Stopwatch::start();
+                let response = proxy.get(&origin.url_at(host, "/x"));
+                assert!(matches!(response.status, 502 | 504), "{host}: {response}");
+                // And what this machine takes when it has much to do.
+                assert!(begun.elapsed() < Duration::from_secs(10), "{host}: {:?}", begun.elapsed());
+                let error = response.proxy_status();
+                if host == "huge.test" {
+                    assert!(error.contains("connection_refused"), "its addresses are dialled: {error}");
+                } else {
+                    assert!(error.contains("dns_"), "{host}: {error}");
+                }
+            });
+        }
+        // Nobody else waits for them.
+        proxy.get(&origin.url_at("well.test", "/x")).assert_body("x");
+    });
+    assert!(names.questions() < 400, "{} questions", names.questions());
+    proxy.get(&origin.url_at("well.test", "/x")).assert_body("x");
 }
 
 #[test]

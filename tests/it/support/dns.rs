@@ -14,6 +14,12 @@ pub(crate) enum Answer {
     Silence,
     /// SERVFAIL.
     Failure,
+    /// An alias, which may lead to itself or in a circle.
+    Alias(String),
+    /// So many addresses of this machine, in one message, however long that gets.
+    Huge(u16),
+    /// An answer that says it is cut off. Nobody answers over TCP.
+    Cut,
 }
 
 /// Answers over UDP until the process ends; an unknown name does not exist.
@@ -74,15 +80,38 @@ fn reply(question: &[u8], known: &HashMap<String, Answer>) -> Option<Vec<u8>> {
     let kind = question.get(at + 1..at + 3)?;
     let end = at + 5;
     let answer = known.get(&labels.join("."));
+    let huge: Vec<Ipv4Addr>;
     let (code, addresses, ttl): (u8, &[Ipv4Addr], u32) = match answer {
         Some(Answer::Silence) => return None,
+        Some(Answer::Cut) => {
+            let mut reply = question[..2].to_vec();
+            reply.extend([0x83, 0x80, 0, 1, 0, 0, 0, 0, 0, 0]);
+            reply.extend_from_slice(question.get(12..end)?);
+            return Some(reply);
+        }
+        Some(Answer::Alias(name)) => {
+            let mut reply = question[..2].to_vec();
+            reply.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+            reply.extend_from_slice(question.get(12..end)?);
+            let target: Vec<u8> =
+                name.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat()).chain([0]).collect();
+            reply.extend([0xc0, 12, 0, 5, 0, 1, 0, 0, 0, 60, 0, target.len() as u8]);
+            reply.extend(target);
+            return Some(reply);
+        }
+        Some(Answer::Huge(count)) => {
+            huge = (0..*count).map(|n| Ipv4Addr::from(0x7f02_0000 | u32::from(n))).collect();
+            (0, &huge, 60)
+        }
         Some(Answer::Failure) => (2, &[], 0),
         Some(Answer::Addresses(addresses, ttl)) if kind == [0, 1] => (0, addresses, *ttl),
         Some(Answer::Addresses(..)) => (0, &[], 0),
         None => (3, &[], 0),
     };
     let mut reply = question[..2].to_vec();
-    reply.extend([0x81, 0x80 | code, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0]);
+    reply.extend([0x81, 0x80 | code, 0, 1]);
+    reply.extend((addresses.len() as u16).to_be_bytes());
+    reply.extend([0, 0, 0, 0]);
     reply.extend_from_slice(question.get(12..end)?);
     for address in addresses {
         reply.extend([0xc0, 12, 0, 1, 0, 1]);
