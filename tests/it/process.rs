@@ -155,6 +155,46 @@ fn it_goes_on_after_it_was_stopped_for_a_while() {
     assert!(proxy.running());
 }
 
+/// Also one that it can't tell any more: relative paths, a reload, a purge, the end.
+#[test]
+fn it_goes_on_when_its_working_directory_is_removed() {
+    let origin = origin();
+    let gone = tempfile::TempDir::new().unwrap();
+    let kept = tempfile::TempDir::new().unwrap();
+    let file = kept.path().join("larder.toml");
+    std::fs::copy(root().join("config/open.toml"), &file).unwrap();
+    let mut child = Ended(
+        command()
+            .current_dir(gone.path())
+            .arg("--config")
+            .arg(&file)
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let told = Lines::read(child.0.stderr.take().unwrap());
+    let address_of = |what: &str| -> SocketAddr {
+        told.wait(what, |line| line.starts_with(what))[what.len()..].parse().unwrap()
+    };
+    let admin = address_of("larder: admin listening on ");
+    let proxy = address_of("larder: proxy listening on ");
+    gone.close().unwrap();
+    let directory = std::fs::read_link(format!("/proc/{}/cwd", child.0.id())).unwrap();
+    assert!(directory.to_string_lossy().ends_with("(deleted)"), "{directory:?}");
+    assert_serves(proxy, &origin);
+    for words in [&["reload"][..], &["purge", "--all"], &["stats"], &["healthcheck"]] {
+        let done = command().args(["--admin-listen", &admin.to_string()]).args(words).output().unwrap();
+        assert!(done.status.success(), "{words:?}: {done:?}");
+    }
+    assert_serves(proxy, &origin);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child.0), Signal::TERM).unwrap();
+    let end = eventually("the end", || child.0.try_wait().unwrap());
+    assert_eq!(end.code(), Some(0));
+}
+
 #[test]
 fn nothing_is_sized_by_the_limit_of_open_files() {
     let [few, many] = ["-n 256", "-n $(ulimit -H -n)"].map(|limit| Proxy::builder().ulimit(limit).start());
