@@ -361,6 +361,35 @@ fn a_body_where_none_may_be_reaches_nobody() {
     }
 }
 
+#[test]
+fn trailers_above_their_limit_break_the_response_off() {
+    let origin = Origin::start();
+    for (path, size) in [("/fits", 15 << 10), ("/large", 17 << 10)] {
+        let trailer = "v".repeat(size);
+        origin.on(path, move |x| {
+            x.write(format!(
+                "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTrailer: X-A\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 3\r\nabc\r\n0\r\nX-A: {trailer}\r\n\r\n"
+            ));
+        });
+    }
+    let proxy = Proxy::open();
+    for turn in 1..=2 {
+        let fits = proxy.get_with(&origin.url("/fits"), &["TE: trailers", "Connection: TE"]);
+        fits.assert_body("abc");
+        // A stored response may go without them.
+        let length = fits.trailers.first().map(|(_, value)| value.len());
+        assert!(length == Some(15 << 10) || turn == 2 && fits.is_hit(), "{fits}");
+        let mut client = proxy.client();
+        client.begin("GET", &origin.url("/large"), &["TE: trailers", "Connection: TE"], "");
+        // Its head may be out when the trailers come.
+        let whole = client.try_response("GET").is_ok_and(|r| r.status == 200 && r.broken.is_none());
+        assert!(!whole && client.wire.ends());
+        assert_eq!(origin.hits("/large"), turn, "it is not stored");
+    }
+    assert_eq!(origin.hits("/fits"), 1, "the other one is");
+}
+
 /// Neither to who asked with a condition nor to who is answered with what it validated.
 #[test]
 fn framing_fields_of_a_304_are_no_framing() {
