@@ -41,6 +41,7 @@ mod prometheus;
 mod readme;
 mod rebinding;
 mod reload;
+mod resets;
 mod rules;
 mod run;
 mod secrets;
