@@ -176,7 +176,8 @@ const ALONE: Duration = Duration::from_secs(2);
 /// Generous: 1 MiB takes 30 s at 280 kbit/s.
 const ALONE_IN_ALL: Duration = Duration::from_secs(30);
 
-/// Nobody reads it any more, and to finish it would not be cheap, or too much is in the background. False where somebody has joined meanwhile.
+/// Nobody reads it any more, and to finish it would not be cheap, or too much is in the background. False where
+/// somebody has joined meanwhile.
 fn abandon(cache: &Cache, fill: &mut Fill) -> bool {
     let abandoned = fill.fail_unread(body::Error::new(ProxyError::ConnectionTerminated, "every reader left"));
     if abandoned {

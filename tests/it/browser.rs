@@ -13,7 +13,7 @@ const SCRIPT: &str = r"
 fetch('/data.json').then(r => r.json()).then(data => { document.title = data.title })";
 
 /// Serves a resource with an `ETag`, fresh for a minute.
-fn resource(origin: &Origin, path: &str, kind: &'static str, body: &'static str) {
+pub(crate) fn resource(origin: &Origin, path: &str, kind: &'static str, body: &'static str) {
     origin.on(path, move |x| {
         let fields = ["Cache-Control: max-age=60", "ETag: \"v\"", &format!("Content-Type: {kind}")];
         if x.request.field("if-none-match").is_some() {

@@ -1,7 +1,7 @@
 //! A whole site in headless browsers by the PAC file: what the origin sees at first load, reload, hard reload, revisit,
 //! and when another browser comes.
 
-use crate::browser::{ECHO, websocket_echo};
+use crate::browser::{ECHO, resource, websocket_echo};
 use crate::clients::installed;
 use crate::support::dns::NameServer;
 use crate::support::driver::Driver;
@@ -51,17 +51,6 @@ window.download = async () => {
 /// What may be stored and shared, in the order in which it is asserted about.
 const SHARED: [&str; 8] =
     ["/", "/style.css", "/font.woff2", "/script.js", "/image.svg", "/jsonp", "/old", "/new"];
-
-fn resource(origin: &Origin, path: &str, kind: &'static str, body: &'static str) {
-    origin.on(path, move |x| {
-        let fields = ["Cache-Control: max-age=60", "ETag: \"v\"", &format!("Content-Type: {kind}")];
-        if x.request.field("if-none-match").is_some() {
-            x.reply("304 Not Modified", &fields, "");
-        } else {
-            x.reply("200 OK", &fields, body);
-        }
-    });
-}
 
 fn large(x: &mut Exchange) {
     let body = pattern(LARGE);
