@@ -176,8 +176,9 @@ fn a_key_of_the_terminal_reaches_the_command_once() {
         while :; do :; done",
     )
     .unwrap();
+    // A shell that waits would be ended by the key.
     let run = format!(
-        "{} --config {} run -- sh {} </dev/null",
+        "exec {} --config {} run -- sh {} </dev/null",
         command().get_program().display(),
         site.config().display(),
         file.display()

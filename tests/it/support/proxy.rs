@@ -174,7 +174,12 @@ impl Terminal {
     /// Runs a line of sh(1).
     pub(crate) fn run(line: &str) -> Self {
         let mut script = undisturbed("script");
-        script.args(["-qec", line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Else it would be the user's shell.
+        script
+            .env("SHELL", "/bin/sh")
+            .args(["-qec", line, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut script = Running::start(&mut script);
         let keys = script.0.stdin.take().unwrap();
         let told = Lines::read(script.0.stdout.take().unwrap());
