@@ -232,10 +232,13 @@ impl App {
     async fn explain(self: &Arc<Self>, mut ask: Explain) -> Result<serde_json::Value, ControlError> {
         let (uri, target) = cache::parse_url(&ask.url).map_err(ControlError::Invalid)?;
         let settings = self.proxy.settings();
-        if let Err(refused) = proxy::explain::rehearse(&ask.method, &uri, &mut ask.headers, &settings) {
-            let method = ask.method.as_str();
-            return Ok(serde_json::json!({ "method": method, "url": target.url(), "refused": refused }));
-        }
+        let grant = match proxy::explain::rehearse(&ask.method, &uri, &mut ask.headers, &settings) {
+            Ok(grant) => grant,
+            Err(refused) => {
+                let method = ask.method.as_str();
+                return Ok(serde_json::json!({ "method": method, "url": target.url(), "refused": refused }));
+            }
+        };
         let asked = cache::Rehearsal {
             method: ask.method,
             target,
@@ -243,7 +246,7 @@ impl App {
             hop: cache::Hop { version: http::Version::HTTP_11, pseudonym: Arc::clone(&settings.pseudonym) },
             offline: ask.offline,
         };
-        let explained = self.cache.explain(asked, &settings.access, &settings.cache).await;
+        let explained = self.cache.explain(asked, &grant, &settings.cache).await;
         let mut told = explained.told;
         if let Some(failure) = explained.failure {
             told["refused"] = proxy::explain::failed(failure);

@@ -5,13 +5,17 @@
 //! gets around. Nothing here waits; the only look outside is whether an address is one of this machine's.
 pub mod destination;
 pub mod ports;
+pub mod rules;
 
 use crate::access::destination::{Class, Faces};
 use crate::field::target::{Host, Scheme};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
 
 pub use crate::access::ports::Ports;
+pub use crate::access::rules::{Asked, Decision, Grant};
 
 /// What is allowed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +34,8 @@ pub struct Options {
     pub allow_hosts: Vec<String>,
     /// `access.trace`: whether TRACE goes on to origins. Default false.
     pub trace: bool,
+    /// `access.rules`, in the order of the file: the first that matches decides.
+    pub rules: Vec<rules::Rule>,
 }
 
 /// What is listed, and whether what is allowed by default is so beside it: `"auto"`, by itself or in the list. So
@@ -85,12 +91,38 @@ pub(crate) const CONNECT_PORT: &str = "connect-port";
 const PORT: &str = "port";
 const DESTINATION_SELF: &str = "destination-self";
 
+/// The name of a rule: one of [`RULES`], or one of the configuration's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleName {
+    /// One of [`RULES`].
+    Own(&'static str),
+    /// What `access.rules` calls it.
+    Given(Arc<str>),
+}
+
+impl Deref for RuleName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Own(name) => name,
+            Self::Given(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for RuleName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
 /// A refusal: by which rule, of what, and what would allow it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} (rule {rule}; allowed by: {allow})")]
 pub struct Denied {
-    /// One of [`RULES`].
-    pub rule: &'static str,
+    /// The rule.
+    pub rule: RuleName,
     /// A sentence without its full stop: what was refused, and why.
     pub what: String,
     /// The flag or the line of the configuration that would allow it.
@@ -101,6 +133,8 @@ pub struct Denied {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {
     options: Options,
+    /// Of the options', as they are looked up.
+    rules: rules::Rules,
     /// The listeners' addresses, the admin listener's too. IPv4 as such, never mapped.
     own: Vec<SocketAddr>,
 }
@@ -109,12 +143,19 @@ impl Access {
     /// `own`: the bound addresses of all our listeners.
     pub fn new(options: Options, own: Vec<SocketAddr>) -> Self {
         let own = own.into_iter().map(|at| SocketAddr::new(at.ip().to_canonical(), at.port())).collect();
-        Self { options, own }
+        let rules = rules::Rules::new(options.rules.clone());
+        Self { options, rules, own }
     }
 
     /// The settings.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Whether `peer` may use the proxy for something, so that it is worth to look at what it asks for.
+    pub fn door(&self, peer: IpAddr, listens_beyond_loopback: bool) -> Result<(), Denied> {
+        self.client(peer, listens_beyond_loopback)
+            .or_else(|denied| if self.rules.lets_in(peer.to_canonical()) { Ok(()) } else { Err(denied) })
     }
 
     /// May `peer` use the proxy? `listens_beyond_loopback`: whether a listener is on another address than loopback.
@@ -129,7 +170,7 @@ impl Access {
         }
         let line = clients.with(quoted(&clients.listed), format!("\"{}\"", IpNet::from(peer)));
         Err(Denied {
-            rule: CLIENT,
+            rule: RuleName::Own(CLIENT),
             what: format!("clients from {peer} may not use this proxy"),
             allow: format!("access.clients = [{line}], or a wider network"),
         })
@@ -142,7 +183,7 @@ impl Access {
             return Ok(());
         }
         Err(Denied {
-            rule: CONNECT_PORT,
+            rule: RuleName::Own(CONNECT_PORT),
             what: format!("CONNECT to port {port} is not allowed"),
             allow: format!(
                 "--connect-ports {}, or access.connect_ports = [{}]",
@@ -161,26 +202,35 @@ impl Access {
         let list = ports.with(ports.listed.written(), port.to_string());
         let scheme = scheme.as_str();
         Err(Denied {
-            rule: PORT,
+            rule: RuleName::Own(PORT),
             what: format!("{scheme} requests to port {port} are not allowed"),
             allow: format!("access.ports = [{list}]"),
         })
     }
 
-    /// May `address` be dialled for `host`? Judged by the address.
-    ///
-    /// Our own listeners are refused whatever the settings: behind them is a loop, or the admin listener.
+    /// May `address` be dialled for `host`, when no rule says anything? Judged by the address.
     pub fn destination(&self, host: &Host, address: SocketAddr) -> Result<(), Denied> {
         let faces = Faces::of(address.ip());
-        if let Some(own) =
-            self.own.iter().find(|own| faces.iter().any(|ip| destination::reaches(**own, ip, address.port())))
-        {
-            return Err(Denied {
-                rule: DESTINATION_SELF,
+        self.not_ourselves(host, faces, address)?;
+        self.judged(host, faces, address)
+    }
+
+    /// Our own listeners are refused whatever the settings: behind them is a loop, or the admin listener.
+    fn not_ourselves(&self, host: &Host, faces: Faces, address: SocketAddr) -> Result<(), Denied> {
+        let reached =
+            |own: &&SocketAddr| faces.iter().any(|ip| destination::reaches(**own, ip, address.port()));
+        match self.own.iter().find(reached) {
+            None => Ok(()),
+            Some(own) => Err(Denied {
+                rule: RuleName::Own(DESTINATION_SELF),
                 what: format!("{} is this proxy's own listener {own}", shown(host, address)),
                 allow: "nothing: it would be a loop".to_owned(),
-            });
+            }),
         }
+    }
+
+    /// Is `address` a public one, or one that is allowed?
+    fn judged(&self, host: &Host, faces: Faces, address: SocketAddr) -> Result<(), Denied> {
         if self.options.allow_private || self.options.allow_hosts.iter().any(|pattern| host.matches(pattern))
         {
             return Ok(());
@@ -198,7 +248,7 @@ impl Access {
                 let mut hosts = quoted(&self.options.allow_hosts);
                 hosts.push(format!("\"{host}\""));
                 Err(Denied {
-                    rule: class.rule(),
+                    rule: RuleName::Own(class.rule()),
                     what: format!("{} {}", shown(host, address), class.says(ip)),
                     allow: format!(
                         "--allow-private, access.allow_destinations = [{}], or access.allow_hosts = [{}]",

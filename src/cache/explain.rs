@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::fetch::{self, Asking};
 use super::{Cache, Hop, Settings};
-use crate::access::Access;
+use crate::access::Grant;
 use crate::body::Body;
 use crate::field::tags;
 use crate::field::target::{self, Host, Target, TargetError};
@@ -48,7 +48,7 @@ pub struct Explained {
 impl Cache {
     /// Tells what would be done with a request. Where nothing stored answers, the origin is asked what the proxy
     /// would ask (unless that is not wished), and its answer is judged; nothing that is stored changes.
-    pub async fn explain(&self, asked: Rehearsal, access: &Arc<Access>, settings: &Settings) -> Explained {
+    pub async fn explain(&self, asked: Rehearsal, grant: &Grant, settings: &Settings) -> Explained {
         let Rehearsal { method, target, headers, hop, offline } = asked;
         let rule = settings.rules.find(&target);
         let key = CacheKey::of(&target, rule);
@@ -87,7 +87,7 @@ impl Cache {
                 method: method.clone(),
                 headers: outgoing,
                 body: Body::Empty,
-                access: Arc::clone(access),
+                grant: grant.clone(),
                 on_interim: None,
                 fetch_over_https: rule.is_some_and(|rule| rule.fetch_over_https),
                 upgrade: None,

@@ -23,7 +23,7 @@ use super::background::Running;
 use super::failure::Failure;
 use super::fill::{self, Place};
 use super::flight::{Followers, Landing, Leader};
-use crate::access::Access;
+use crate::access::Grant;
 use crate::body::{Body, Buffered, SharedBody};
 use crate::clock::Moment;
 use crate::field::target::Target;
@@ -137,7 +137,7 @@ pub(crate) struct Order {
     pub(crate) has_content: bool,
     pub(crate) body: Body,
     pub(crate) hop: Hop,
-    pub(crate) access: Arc<Access>,
+    pub(crate) grant: Grant,
     pub(crate) interim: Option<OnInterim>,
     pub(crate) asking: Asking,
     /// Whether the answer may be stored.
@@ -250,7 +250,7 @@ async fn attempt(
                 method: order.method.clone(),
                 headers,
                 body: std::mem::replace(&mut body, Body::Empty),
-                access: Arc::clone(&order.access),
+                grant: order.grant.clone(),
                 on_interim: order.interim.clone(),
                 fetch_over_https: rule.is_some_and(|r| r.fetch_over_https),
                 upgrade: None,

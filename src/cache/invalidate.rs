@@ -130,7 +130,7 @@ impl Cache {
             method: ask.method.clone(),
             headers: ask.hop.outgoing(&ask.headers),
             body: std::mem::replace(&mut ask.body, Body::Empty),
-            access: Arc::clone(&ask.access),
+            grant: ask.grant.clone(),
             on_interim: ask.interim.take(),
             fetch_over_https: rule.is_some_and(|rule| rule.fetch_over_https),
             upgrade: None,

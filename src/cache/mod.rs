@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::access::Access;
+use crate::access::Grant;
 use crate::body::{Body, Buffered};
 use crate::clock::{Clock, Moment};
 use crate::field::status::Forward;
@@ -98,7 +98,7 @@ pub struct Ask {
     /// What is added on the way through.
     pub hop: Hop,
     /// Which destinations may be dialled.
-    pub access: Arc<Access>,
+    pub grant: Grant,
     /// The snapshot.
     pub settings: Arc<Settings>,
     /// That of before `settings` were taken: what is fetched by settings that a reload replaces meanwhile must not
@@ -406,7 +406,7 @@ impl Cache {
             has_content: ask.has_content,
             body: std::mem::replace(&mut ask.body, Body::Empty),
             hop: ask.hop.clone(),
-            access: Arc::clone(&ask.access),
+            grant: ask.grant.clone(),
             interim: ask.interim.take(),
             asking: errand.asking.clone(),
             store: errand.store,
@@ -521,7 +521,7 @@ impl Cache {
             has_content: false,
             body: Body::Empty,
             hop: ask.hop.clone(),
-            access: Arc::clone(&ask.access),
+            grant: ask.grant.clone(),
             interim: None,
             asking: Asking::Validation(Arc::clone(stored)),
             store: true,

@@ -11,7 +11,7 @@ use super::fetch::Brought;
 use super::fill::{self, Place};
 use super::flight::Joined;
 use super::{Ask, Cache, Hop, Look, Options, Settings};
-use crate::access::Access;
+use crate::access::{Access, Grant};
 use crate::body::{self, Body, Buffers, StoredBody};
 use crate::clock::Clock;
 use crate::field::target::Target;
@@ -41,7 +41,7 @@ fn ask(cache: &Cache) -> Ask {
         has_content: false,
         body: Body::Empty,
         hop: Hop { version: Version::HTTP_11, pseudonym: Arc::new(Pseudonym::new("larder").unwrap()) },
-        access: Arc::new(Access::new(crate::access::Options::default(), Vec::new())),
+        grant: Grant::plain(Arc::new(Access::new(crate::access::Options::default(), Vec::new()))),
         settings: Arc::new(Settings {
             options: Options::default(),
             policy: policy::Options::default(),

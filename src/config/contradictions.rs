@@ -18,6 +18,7 @@ struct Contradiction {
 /// value could not be read contradicts nothing.
 pub(super) fn find(draft: &mut Draft) {
     rules(draft);
+    access_rules(draft);
     let mut found = Vec::new();
     storing(draft, &mut found);
     buffering(draft, &mut found);
@@ -64,6 +65,23 @@ fn rules(draft: &mut Draft) {
             key: format!("{rule}.{}", error.key),
             found: error.found,
             expected: error.expected.trim_start_matches("expected ").to_owned(),
+        });
+    }
+}
+
+/// The same of the rules of access; one without a name gets one first.
+fn access_rules(draft: &mut Draft) {
+    for (index, rule) in draft.settings.access.rules.iter_mut().enumerate() {
+        if rule.name.is_empty() {
+            rule.name = format!("access-rule-{}", index + 1).into();
+        }
+    }
+    for error in crate::access::rules::check(&draft.settings.access.rules) {
+        draft.problems.push(Problem {
+            place: draft.places.get("access.rules").cloned().unwrap_or(Place::Default),
+            key: format!("access.rules[{}].{}", error.index, error.key),
+            found: error.found,
+            expected: error.expected,
         });
     }
 }

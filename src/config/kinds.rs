@@ -15,6 +15,8 @@ use toml::de::DeValue;
 use super::problem::Wrong;
 use super::shown::Unit;
 use crate::access::Allowed;
+use crate::access::rules::Action;
+use crate::field::target::Scheme;
 use crate::policy::SetCookie;
 use crate::proxy::ForwardedFor;
 use crate::store::Eviction;
@@ -234,6 +236,14 @@ impl Choice for SetCookie {
 impl Choice for ForwardedFor {
     const NAMES: &'static [(&'static str, Self)] =
         &[("delete", Self::Delete), ("keep", Self::Keep), ("add", Self::Add)];
+}
+
+impl Choice for Action {
+    const NAMES: &'static [(&'static str, Self)] = &[("allow", Self::Allow), ("deny", Self::Deny)];
+}
+
+impl Choice for Scheme {
+    const NAMES: &'static [(&'static str, Self)] = &[("http", Self::Http), ("https", Self::Https)];
 }
 
 impl Choice for Resolver {

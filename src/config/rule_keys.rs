@@ -2,9 +2,11 @@
 
 use super::keys::Key;
 use super::kinds::figures::{Switch, Time};
-use super::kinds::names::{FetchOver, Glob, HostPattern, StatusCode, Text};
+use super::kinds::names::{FetchOver, Glob, HostPattern, HostSuffix, Net, PortSet, StatusCode, Text, Token};
 use super::kinds::{Expected, Given, Kind, Many, Maybe, OneOf, Wrongs};
 use super::shown;
+use crate::access;
+use crate::field::target::Scheme;
 use crate::policy::SetCookie;
 use crate::policy::rules::{Override, Rule};
 
@@ -91,6 +93,60 @@ pub(super) const OVERRIDE: &[RuleKey<Override>] = rule_keys! {
     /// The lifetime is this, even against no-store, private and no-cache; without min and max.
     force: Maybe<Time<0>> = "none", "";
 };
+
+/// The keys of a rule of access, in the order of the sample file.
+pub(super) const ACCESS_RULE: &[RuleKey<access::rules::Rule>] = rule_keys! {
+    /// Shown in logs, metrics and refusals.
+    name: Token = "access-rule- and its number", r#""no-uploads""#;
+
+    /// "allow" lets a request through, "deny" refuses it. What is refused by default stays so under "allow",
+    /// but for what the rule names itself: its clients, its ports, its addresses.
+    action: Maybe<OneOf<access::rules::Action>> = "none: it must be given", r#""deny""#;
+
+    /// Networks of clients it is for.
+    clients: Many<Net> = "all", r#"["10.1.0.0/16"]"#;
+
+    /// Methods it is for, in their case.
+    methods: Many<Token> = "all", r#"["POST", "PUT"]"#;
+
+    /// Schemes it is for: "http" and "https"; CONNECT counts as https.
+    schemes: Many<OneOf<Scheme>> = "all", r#"["http"]"#;
+
+    /// Hosts it is for: "name" exactly, or ".name" with all below it.
+    hosts: Many<HostSuffix> = "all", r#"[".example.com"]"#;
+
+    /// Networks of destinations it is for, judged on the address that is dialled. Where a parent proxy
+    /// resolves names, only addresses that are written as such are known.
+    addresses: Many<Net> = "all", r#"["192.0.2.0/24"]"#;
+
+    /// Ports of destinations it is for.
+    ports: PortSet = "all", r#"[443, "8000-8999"]"#;
+};
+
+/// A rule of access: a table of [`ACCESS_RULE`].
+pub(super) struct OneAccessRule;
+
+impl Expected for OneAccessRule {
+    fn expected() -> String {
+        "a table, written as [[access.rules]]".to_owned()
+    }
+}
+
+impl Kind<access::rules::Rule> for OneAccessRule {
+    fn read(given: Given) -> Result<access::rules::Rule, Wrongs> {
+        let mut rule = access::rules::Rule::default();
+        super::resolve::walk::<Self, _>(given, &ACCESS_RULE.iter().map(|rule| &rule.key), &mut rule)?;
+        if rule.action.is_some() {
+            return Ok(rule);
+        }
+        Err(vec![super::problem::Wrong {
+            path: ".action".to_owned(),
+            span: given.span(),
+            found: "none".to_owned(),
+            expected: OneOf::<access::rules::Action>::expected(),
+        }])
+    }
+}
 
 /// A rule: a table of [`RULE`].
 pub(super) struct OneRule;

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::keys::{Key, SECTIONS};
-use super::rule_keys::{OVERRIDE, RULE, RuleKey};
+use super::rule_keys::{ACCESS_RULE, OVERRIDE, RULE, RuleKey};
 
 /// Columns of a comment.
 const WIDTH: usize = 100;
@@ -20,6 +20,11 @@ pub fn text() -> String {
             let name = key.name.rsplit('.').next().unwrap_or(key.name);
             text.push('\n');
             comment(&mut text, "# ", key.doc.trim());
+            if key.name == "access.rules" {
+                text.push_str("#\n#   [[access.rules]]\n");
+                rule_keys(&mut text, ACCESS_RULE);
+                continue;
+            }
             let _ = writeln!(text, "#{name} = {} # {}", key.default, setting.when.word());
         }
     }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -12,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::Settings;
 use super::keys::settings;
 use super::kinds::{Choice, Expected};
-use super::rule_keys::{OVERRIDE, RULE, RuleKey};
-use crate::access::{Allowed, Ports};
+use super::rule_keys::{ACCESS_RULE, OVERRIDE, RULE, RuleKey};
+use crate::access::{self, Allowed, Ports};
 use crate::policy::rules::{Override, Rule};
 use crate::upstream::{Direct, Parent};
 
@@ -81,6 +82,12 @@ impl Shown for Rule {
 impl Shown for Override {
     fn shown(&self, _: Unit) -> Value {
         members(OVERRIDE, self)
+    }
+}
+
+impl Shown for access::rules::Rule {
+    fn shown(&self, _: Unit) -> Value {
+        members(ACCESS_RULE, self)
     }
 }
 
@@ -204,7 +211,7 @@ macro_rules! as_text {
     };
 }
 
-as_text!(String, SocketAddr, IpAddr, IpNet, HeaderName);
+as_text!(String, Arc<str>, SocketAddr, IpAddr, IpNet, HeaderName);
 
 impl Shown for Parent {
     fn shown(&self, _: Unit) -> Value {

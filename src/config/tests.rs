@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{AdminListen, Changes, Overrides, Settings, diff, keys, resolve, sample};
+use crate::access::rules::Action;
 use crate::access::{Access, Allowed, Denied, Ports};
 use crate::field::target::{self, Scheme};
 use crate::policy::SetCookie;
@@ -72,7 +73,8 @@ fn the_sample_file_uncommented_is_the_defaults() {
     for setting in keys::settings() {
         let (section, name) = setting.key.name.split_once('.').unwrap();
         assert!(
-            uncommented(false).contains(&format!("\n{name} = {} # ", setting.key.default)),
+            setting.key.name == "access.rules"
+                || uncommented(false).contains(&format!("\n{name} = {} # ", setting.key.default)),
             "{section}.{name}"
         );
         sets(&format!("{section}.{name} = {}", setting.key.default), |_| {});
@@ -86,6 +88,10 @@ fn the_rules_of_the_sample_file_uncommented_are_rules() {
     assert_eq!(settings.rules[0].name, "static");
     assert!(settings.rules[0].fetch_over_https);
     assert_eq!(settings.rules[0].freshness[0].max, Some(7 * 24 * 3_600_000));
+    let [rule] = &settings.access.rules[..] else { panic!("{:?}", settings.access.rules) };
+    assert_eq!((&*rule.name, rule.action), ("no-uploads", Some(Action::Deny)));
+    assert_eq!(rule.schemes, [Scheme::Http]);
+    assert_eq!(rule.ports, Ports::List(vec![443..=443, 8000..=8999]));
 }
 
 #[test]
@@ -487,6 +493,7 @@ fn every_key_makes_a_difference() {
         ("access.allow_destinations", "[\"10.0.0.0/8\"]"),
         ("access.allow_hosts", "[\"a\"]"),
         ("access.trace", "true"),
+        ("access.rules", "[{ action = \"deny\" }]"),
         ("proxy.via", "\"a\""),
         ("proxy.forwarded_for", "\"keep\""),
         ("proxy.upgrades", "[]"),
@@ -670,3 +677,32 @@ const VALUES: &[&str] = &[
     "\"http://u:p@h:1\"",
     "[\"http://u:p@h:1\"]",
 ];
+
+#[test]
+fn wrong_access_rules_are_told_with_their_keys() {
+    for (text, expected) in [
+        (
+            "[[access.rules]]\nhosts = ['a']",
+            "l.toml:1:1: access.rules[0].action: found none, expected \"allow\" or \"deny\"",
+        ),
+        (
+            "[[access.rules]]\naction = 'permit'",
+            "l.toml:2:10: access.rules[0].action: found the string \"permit\", expected \"allow\" or \"deny\"",
+        ),
+        (
+            "[[access.rules]]\naction = 'deny'\nhost = 'a'",
+            "l.toml:3:1: access.rules[0].host: found an unknown key, expected perhaps hosts",
+        ),
+        (
+            "[[access.rules]]\naction = 'deny'\nname = 'a b'",
+            "l.toml:3:8: access.rules[0].name: found the string \"a b\", expected a token: letters, digits and any of \
+             !#$%&'*+-.^_`|~",
+        ),
+        (
+            "access.rules = [{ action = 'deny' }, { name = 'client', action = 'deny' }]",
+            "l.toml:1:16: access.rules[1].name: found \"client\", expected a name that no built-in rule has",
+        ),
+    ] {
+        assert_eq!(read(text, &Overrides::default()).err().as_deref(), Some(expected), "{text}");
+    }
+}

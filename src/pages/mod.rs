@@ -64,7 +64,7 @@ impl<'a> ErrorPage<'a> {
         Self {
             says: format!("This proxy's rules refuse it: {}.", denied.what).into(),
             todo: format!("To allow it: {}.", denied.allow).into(),
-            rule: Some(denied.rule),
+            rule: Some(&denied.rule),
             ..Self::of(error, id)
         }
     }

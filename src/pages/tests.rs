@@ -53,7 +53,7 @@ fn an_error_page_says_what_failed_and_what_to_do_in_the_clients_form() {
 #[test]
 fn a_refusal_names_the_rule_and_what_would_allow_it() {
     let denied = Denied {
-        rule: "connect-port",
+        rule: crate::access::RuleName::Own("connect-port"),
         what: "CONNECT to port 25 is not allowed".to_owned(),
         allow: "--connect-ports 443,25".to_owned(),
     };

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use super::Settings;
 use super::refusal::Refusal;
-use crate::field::target::{self, Target};
+use crate::access::{Asked, Grant};
+use crate::field::target::{self, Scheme, Target};
 
 /// The longest method that is forwarded: RFC 9110 names none above 16 bytes, registered ones reach 17.
 pub(crate) const MAX_METHOD: usize = 64;
@@ -16,9 +17,9 @@ pub(crate) const MAX_METHOD: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Admitted {
     /// A response for this target.
-    Forward(Target),
+    Forward(Target, Grant),
     /// A tunnel to this authority.
-    Tunnel(Target),
+    Tunnel(Target, Grant),
     /// An answer of our own.
     Local(Local),
 }
@@ -39,9 +40,10 @@ pub(crate) fn admit(
     parts: &Parts,
     has_content: bool,
     peer: SocketAddr,
+    user: Option<&str>,
     settings: &Settings,
 ) -> Result<Admitted, Refusal> {
-    settings.access.client(peer.ip(), settings.beyond_loopback).map_err(Refusal::Denied)?;
+    settings.access.door(peer.ip(), settings.beyond_loopback).map_err(Refusal::Denied)?;
     limits(parts, settings)?;
     framing(&parts.headers)?;
     host(parts)?;
@@ -52,15 +54,15 @@ pub(crate) fn admit(
         }
         let target = Target::connect(uri)?;
         looped(headers, settings)?;
-        settings.access.connect_port(target.port).map_err(Refusal::Denied)?;
-        return Ok(Admitted::Tunnel(target));
+        let grant = granted(parts, &target, peer, user, settings)?;
+        return Ok(Admitted::Tunnel(target, grant));
     }
     if uri.scheme().is_none() {
         return own(method, uri);
     }
     let target = Target::absolute(uri)?;
     looped(headers, settings)?;
-    settings.access.port(target.scheme, target.port).map_err(Refusal::Denied)?;
+    let grant = granted(parts, &target, peer, user, settings)?;
     if *method == Method::OPTIONS && last_hop(headers) {
         return Ok(Admitted::Local(Local::Options));
     }
@@ -72,7 +74,22 @@ pub(crate) fn admit(
             return Err(Refusal::TraceIsOff);
         }
     }
-    Ok(Admitted::Forward(target))
+    Ok(Admitted::Forward(target, grant))
+}
+
+/// What `access` says, as far as it can be said before a connection.
+fn granted(
+    parts: &Parts,
+    target: &Target,
+    peer: SocketAddr,
+    user: Option<&str>,
+    settings: &Settings,
+) -> Result<Grant, Refusal> {
+    let Target { scheme, host, port, .. } = target;
+    // Whoever wants a tunnel wants https, by far most often; nobody can tell.
+    let scheme = if parts.method == Method::CONNECT { Scheme::Https } else { *scheme };
+    let asked = Asked { client: peer.ip(), user, method: &parts.method, scheme, host, port: *port };
+    settings.access.ask(asked, settings.beyond_loopback).map_err(Refusal::Denied)
 }
 
 /// Asterisk-form and origin-form: addressed to this proxy itself.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::link::Link;
 use super::relay::Carried;
+use crate::access::{Decision, Grant, RuleName};
 use crate::body::{Body, Buffered, Done, Ended, Metered};
 use crate::cache::{CacheResult, Outcome};
 use crate::clock::{Moment, Stopwatch};
@@ -108,8 +109,18 @@ impl Exchange {
     }
 
     /// The rule of access that refused.
-    pub(crate) fn refused_by(&mut self, rule: &'static str) {
-        self.record.rule = Some(rule);
+    pub(crate) fn refused_by(&mut self, rule: RuleName) {
+        self.record.rule = Some(Decision::Denied(rule));
+    }
+
+    /// The rule of access that let it through, if one did.
+    pub(crate) fn granted(&mut self, grant: &Grant) {
+        self.allowed_by(grant.by().cloned());
+    }
+
+    /// The same, known when the address is.
+    pub(crate) fn allowed_by(&mut self, rule: Option<Arc<str>>) {
+        self.record.rule = rule.map(|rule| Decision::Allowed(RuleName::Given(rule)));
     }
 
     /// The limit that the request's head is over.

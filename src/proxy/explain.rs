@@ -9,6 +9,7 @@ use super::Settings;
 use super::admit::{Admitted, admit};
 use super::forward;
 use super::refusal::Refusal;
+use crate::access::Grant;
 use crate::cache::Failure;
 use crate::field::status::ProxyError;
 use crate::policy::explain::Why;
@@ -20,7 +21,7 @@ pub fn rehearse(
     uri: &Uri,
     headers: &mut HeaderMap,
     settings: &Settings,
-) -> Result<(), Value> {
+) -> Result<Grant, Value> {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.method = method.clone();
@@ -31,16 +32,16 @@ pub fn rehearse(
     if let Some(host) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
         parts.headers.entry(header::HOST).or_insert(host);
     }
-    match admit(&parts, false, peer, settings) {
-        Ok(Admitted::Forward(_)) => {}
-        Ok(Admitted::Tunnel(_) | Admitted::Local(_)) => {
+    let grant = match admit(&parts, false, peer, None, settings) {
+        Ok(Admitted::Forward(_, grant)) => grant,
+        Ok(Admitted::Tunnel(..) | Admitted::Local(_)) => {
             return Err(told(Refusal::Malformed(format!("request target: found {uri}, expected a URL"))));
         }
         Err(refusal) => return Err(told(refusal)),
-    }
+    };
     forward::end_to_end(&mut parts.headers, settings, peer.ip());
     *headers = parts.headers;
-    Ok(())
+    Ok(grant)
 }
 
 /// Tells what a client would be answered in place of a response: `status`, `error` (RFC 9209), `says`, `todo`, and

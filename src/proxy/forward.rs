@@ -17,6 +17,7 @@ use super::refusal::{self, Refusal};
 use super::relay::Far;
 use super::tunnel::{FarEnd, Tunnel};
 use super::{Call, ForwardedFor, Handling, Proxy, Settings, admit, upgrade};
+use crate::access::Grant;
 use crate::body::stall::Stall;
 use crate::body::{self, Body};
 use crate::cache::{Ask, CacheResult, Hop, Look, Outcome, Served};
@@ -24,7 +25,7 @@ use crate::field::status::{CacheStatus, ProxyError};
 use crate::field::target::Target;
 use crate::field::treatment;
 use crate::store::Generation;
-use crate::upstream::{OnInterim, Stream};
+use crate::upstream::{OnInterim, Stream, UpstreamError};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -36,7 +37,7 @@ pub(crate) fn forward(
     mut exchange: Exchange,
     mut parts: Parts,
     body: Body,
-    target: Arc<Target>,
+    (target, grant): (Arc<Target>, Grant),
 ) -> Handling {
     let has_content = !matches!(body, Body::Empty);
     if let Some(protocol) = upgrade::asked_for(&parts, has_content, &settings.options) {
@@ -44,7 +45,7 @@ pub(crate) fn forward(
         let peer = call.peer;
         exchange.goes_on_as(CacheResult::Bypass);
         return Handling::slow(async move {
-            upgrade::upgrade(proxy, settings, exchange, parts, target, peer, protocol).await
+            upgrade::upgrade(proxy, settings, exchange, parts, (target, grant), peer, protocol).await
         });
     }
     if parts.version < Version::HTTP_11 {
@@ -62,12 +63,49 @@ pub(crate) fn forward(
         headers: parts.headers,
         has_content,
         body,
-        access: Arc::clone(&settings.access),
+        grant,
         settings: Arc::clone(&settings.cache),
         generation,
         now: exchange.began(),
         interim: None,
     };
+    if !ask.grant.wants_address() {
+        return look(proxy, &call.link, settings, exchange, ask);
+    }
+    let (proxy, link) = (Arc::clone(proxy), Arc::clone(&call.link));
+    Handling::slow(async move {
+        let accept = refusal::accept(&ask.headers);
+        match judge(&proxy, &ask.target, &ask.grant, &mut exchange).await {
+            Ok(()) => {
+                let Ok(answer) = look(&proxy, &link, settings, exchange, ask).await;
+                answer
+            }
+            Err(error) => Refusal::Upstream(error).answer(exchange, accept.as_ref(), has_content),
+        }
+    })
+}
+
+/// Rules about addresses hold for what is stored too: whoever may not go there gets nothing that came from there.
+pub(crate) async fn judge(
+    proxy: &Proxy,
+    target: &Target,
+    grant: &Grant,
+    exchange: &mut Exchange,
+) -> Result<(), UpstreamError> {
+    if grant.wants_address() {
+        exchange.allowed_by(proxy.upstream.judge(target, grant).await?);
+    }
+    Ok(())
+}
+
+fn look(
+    proxy: &Arc<Proxy>,
+    link: &Arc<Link>,
+    settings: Arc<Settings>,
+    mut exchange: Exchange,
+    ask: Ask,
+) -> Handling {
+    let (version, has_content) = (ask.hop.version, ask.has_content);
     match proxy.cache.look(&ask) {
         Look::Served(served) => Handling::ready(finish(served, exchange, &settings)),
         Look::Failed(failure) => {
@@ -77,7 +115,7 @@ pub(crate) fn forward(
         Look::Go(planned) => {
             exchange.goes_on_as(planned.result());
             let cache = Arc::clone(&proxy.cache);
-            let link = Arc::clone(&call.link);
+            let link = Arc::clone(link);
             let mut ask = ask;
             Handling::slow(async move {
                 if version >= Version::HTTP_11 {
@@ -163,11 +201,15 @@ pub(crate) async fn connect(
     settings: Arc<Settings>,
     mut exchange: Exchange,
     parts: Parts,
-    target: Target,
+    (target, grant): (Target, Grant),
 ) -> Answer {
     exchange.goes_on_as(CacheResult::Tunnel);
     let via = settings.pseudonym.carried(&parts.headers, parts.version);
-    match proxy.upstream.dial(&target.host, target.port, &via, &settings.access).await {
+    let dialled = match judge(&proxy, &target, &grant, &mut exchange).await {
+        Ok(()) => proxy.upstream.dial(&target.host, target.port, &via, &grant).await,
+        Err(error) => Err(error),
+    };
+    match dialled {
         Ok(dialled) => {
             let outcome = Outcome {
                 result: CacheResult::Tunnel,

@@ -226,18 +226,20 @@ impl Proxy {
         let has_content = !matches!(body, Body::Empty);
         call.link.exchange_begins(has_content && parts.headers.contains_key(header::CONTENT_LENGTH));
         let mut exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
-        match admit(&parts, has_content, call.peer, &settings) {
-            Ok(Admitted::Forward(target)) => {
+        match admit(&parts, has_content, call.peer, None, &settings) {
+            Ok(Admitted::Forward(target, grant)) => {
+                exchange.granted(&grant);
                 let target = Arc::new(target);
                 exchange.asks(Arc::clone(&target), &parts.headers);
-                forward::forward(self, call, (settings, generation), exchange, parts, body, target)
+                forward::forward(self, call, (settings, generation), exchange, parts, body, (target, grant))
             }
-            Ok(Admitted::Tunnel(target)) => {
+            Ok(Admitted::Tunnel(target, grant)) => {
+                exchange.granted(&grant);
                 exchange.asks(target.clone(), &parts.headers);
                 let proxy = Arc::clone(self);
-                Handling::slow(
-                    async move { forward::connect(proxy, settings, exchange, parts, target).await },
-                )
+                Handling::slow(async move {
+                    forward::connect(proxy, settings, exchange, parts, (target, grant)).await
+                })
             }
             Ok(Admitted::Local(what)) => {
                 exchange.asks(local::shown(&parts.uri), &parts.headers);

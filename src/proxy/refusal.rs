@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::net::SocketAddr;
 
 use super::exchange::{Answer, Exchange};
-use crate::access::{self, Denied};
+use crate::access::{self, Denied, RuleName};
 use crate::body::Body;
 use crate::cache::{CacheResult, Failure, Outcome};
 use crate::field::status::{ProxyError, ProxyStatus};
@@ -66,15 +66,15 @@ impl Refusal {
     /// The answer, sent in the name of `exchange`.
     pub(crate) fn answer(self, mut exchange: Exchange, accept: Option<&HeaderValue>, unread: bool) -> Answer {
         let denied = match &self {
-            Self::Denied(denied) => Some(denied.rule),
-            Self::Upstream(error) => error.denied.as_ref().map(|d| d.rule),
+            Self::Denied(denied) => Some(denied.rule.clone()),
+            Self::Upstream(error) => error.denied.as_ref().map(|d| d.rule.clone()),
             Self::Failed(Failure::Upstream(error) | Failure::MustRevalidate(error)) => {
-                error.denied.as_ref().map(|d| d.rule)
+                error.denied.as_ref().map(|d| d.rule.clone())
             }
             _ => None,
         };
-        if let Some(rule) = denied {
-            exchange.refused_by(rule);
+        if let Some(rule) = &denied {
+            exchange.refused_by(rule.clone());
         }
         match &self {
             Self::TargetTooLong { .. } => exchange.is_over(Limit::RequestLine),
@@ -92,14 +92,14 @@ impl Refusal {
         let story = self.story();
         let page = ErrorPage {
             error: story.error,
-            rule: denied,
+            rule: denied.as_deref(),
             ..ErrorPage::new(story.status, story.says.as_str(), story.todo.as_str(), exchange.id())
         };
         let (mut head, bytes) = pages::error(&page, accept).into_parts();
         ProxyStatus {
             error: story.error,
             details: Some(&story.says),
-            rule: denied,
+            rule: denied.as_deref(),
             ..ProxyStatus::default()
         }
         .append(&mut head.headers);
@@ -159,7 +159,9 @@ impl Refusal {
             ),
             Self::Target(error) => invalid(StatusCode::BAD_REQUEST, error.to_string()),
             // A client may ask again for a tunnel to elsewhere.
-            Self::Denied(denied) => Story { close: denied.rule != access::CONNECT_PORT, ..refused(&denied) },
+            Self::Denied(denied) => {
+                Story { close: denied.rule != RuleName::Own(access::CONNECT_PORT), ..refused(&denied) }
+            }
             Self::Loop => Story {
                 status: StatusCode::LOOP_DETECTED,
                 result: CacheResult::Denied,

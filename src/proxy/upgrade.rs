@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::exchange::{Answer, Exchange, silent};
-use super::forward::{end_to_end, finish, interim};
+use super::forward::{end_to_end, finish, interim, judge};
 use super::refusal::{self, Refusal};
 use super::tunnel::{FarEnd, Tunnel};
 use super::{Options, Proxy, Settings};
+use crate::access::Grant;
 use crate::body::Body;
 use crate::cache::{CacheResult, Outcome, Served};
 use crate::field::status::Forward;
@@ -63,7 +64,7 @@ pub(crate) async fn upgrade(
     settings: Arc<Settings>,
     mut exchange: Exchange,
     parts: Parts,
-    target: Arc<Target>,
+    (target, grant): (Arc<Target>, Grant),
     peer: SocketAddr,
     protocol: HeaderValue,
 ) -> Answer {
@@ -71,6 +72,9 @@ pub(crate) async fn upgrade(
     let mut headers = parts.headers;
     end_to_end(&mut headers, &settings, peer.ip());
     settings.pseudonym.append(&mut headers, parts.version);
+    if let Err(error) = judge(&proxy, &target, &grant, &mut exchange).await {
+        return Refusal::Upstream(error).answer(exchange, accept.as_ref(), true);
+    }
     let sent = proxy
         .upstream
         .send(Call {
@@ -79,7 +83,7 @@ pub(crate) async fn upgrade(
             method: parts.method,
             headers,
             body: Body::Empty,
-            access: Arc::clone(&settings.access),
+            grant,
             on_interim: Some(interim(Arc::clone(exchange.link()), &settings)),
             upgrade: Some(protocol.clone()),
         })

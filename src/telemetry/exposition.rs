@@ -174,6 +174,19 @@ impl Scrape {
         for (rule, count) in RULES.iter().zip(&sums.denials) {
             counter(&mut denials, &[("rule", rule)], *count)?;
         }
+        for (rule, [_, denied]) in sums.rules.iter().filter(|(_, [_, denied])| *denied > 0) {
+            counter(&mut denials, &[("rule", rule)], *denied)?;
+        }
+        let mut decisions = families.open(
+            "larder_access_decisions",
+            "Requests that a rule of access.rules decided about.",
+            MetricType::Counter,
+        )?;
+        for (rule, counts) in &sums.rules {
+            for (action, count) in ["allow", "deny"].iter().zip(counts) {
+                counter(&mut decisions, &[("rule", rule), ("action", action)], *count)?;
+            }
+        }
         let mut forwards = families.open(
             "larder_forwards",
             "Requests that did not end at the store, by the reason that Cache-Status gives as fwd.",

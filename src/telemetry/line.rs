@@ -10,6 +10,7 @@ use super::write::{
     Civil, Escape, address, common_date, cut, decimal_digits, hex, json_text, json_token, milliseconds,
     number, padded, percent, quoted, signed, socket, version,
 };
+use crate::access::Decision;
 use crate::cache::outcome::CacheResult;
 use crate::field::target::Scheme;
 use crate::policy::Reason;
@@ -105,7 +106,7 @@ pub(super) fn json_within(scratch: &mut Scratch, record: &Record, query: bool, m
         out.extend_from_slice(b",\"error\":");
         json_token(out, error.token());
     }
-    if let Some(rule) = record.rule {
+    if let Some(rule) = record.rule.as_ref().map(Decision::rule) {
         out.extend_from_slice(b",\"rule\":");
         json_token(out, rule);
     }
@@ -140,7 +141,7 @@ pub(super) fn text(scratch: &mut Scratch, record: &Record, query: bool) {
     if let Some(error) = outcome.error {
         pair(out, b"error", error.token().as_bytes());
     }
-    if let Some(rule) = record.rule {
+    if let Some(rule) = record.rule.as_ref().map(Decision::rule) {
         pair(out, b"rule", rule.as_bytes());
     }
     if let Some(first_byte) = record.first_byte {

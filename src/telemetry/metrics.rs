@@ -7,16 +7,17 @@
 
 pub use super::gauges::{Gauges, ServerGauges, StoreGauges, UpstreamGauges};
 
+use super::rules::RuleCounts;
 use super::sites::{SiteSums, Sites};
 use super::{Limit, Options, Record};
-use crate::access::RULES;
+use crate::access::{Decision, RULES, RuleName};
 use crate::cache::outcome::CacheResult;
 use crate::field::status::{Forward, ProxyError};
 use crate::policy::Reason;
 use http::{Method, StatusCode};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// The methods that have a name of their own in the metrics; any other is `other`.
@@ -60,6 +61,7 @@ const MAX_SHARDS: usize = 16;
 pub struct Metrics {
     shards: Box<[Shard]>,
     sites: Sites,
+    rules: RuleCounts,
     panics: AtomicU64,
 }
 
@@ -109,6 +111,8 @@ pub(super) struct Sums {
     pub(super) errors: Vec<u64>,
     /// In the order of [`RULES`].
     pub(super) denials: Vec<u64>,
+    /// Of the configuration's rules: name, allowed, denied.
+    pub(super) rules: Vec<(Arc<str>, [u64; 2])>,
     /// In the order of [`Limit::ALL`].
     pub(super) limits: [u64; Limit::ALL.len()],
     pub(super) stored: u64,
@@ -159,6 +163,7 @@ impl Metrics {
         Self {
             shards: (0..shards).map(|_| Shard::new()).collect(),
             sites: Sites::new(shards),
+            rules: RuleCounts::default(),
             panics: AtomicU64::new(0),
         }
     }
@@ -196,8 +201,14 @@ impl Metrics {
         if let Some(error) = outcome.error {
             add(&shard.errors[error as usize], 1);
         }
-        if let Some(rule) = record.rule.and_then(|rule| RULES.iter().position(|known| *known == rule)) {
-            add(&shard.denials[rule], 1);
+        match &record.rule {
+            None => {}
+            Some(Decision::Denied(RuleName::Own(rule))) => {
+                if let Some(rule) = RULES.iter().position(|known| *known == *rule) {
+                    add(&shard.denials[rule], 1);
+                }
+            }
+            Some(decision) => self.rules.observe(decision),
         }
         if let Some(limit) = record.limit {
             add(&shard.limits[limit as usize], 1);
@@ -216,6 +227,7 @@ impl Metrics {
         let mut sums = Sums {
             panics: load(&self.panics),
             sites: self.sites.sums(),
+            rules: self.rules.sums(),
             rejections: vec![0; Reason::ALL.len()],
             errors: vec![0; ProxyError::ALL.len()],
             denials: vec![0; RULES.len()],

@@ -11,6 +11,7 @@ pub mod metrics;
 mod process;
 pub mod recent;
 pub mod record;
+mod rules;
 mod shown;
 mod sites;
 #[cfg(test)]

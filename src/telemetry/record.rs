@@ -1,5 +1,6 @@
 //! One record an exchange: all that the access log and the metrics are told.
 
+use crate::access::Decision;
 use crate::cache::outcome::Outcome;
 use crate::clock::Moment;
 use crate::field::target::Target;
@@ -38,8 +39,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// Whether the whole response was sent.
     pub complete: bool,
-    /// The rule of access that refused, where one did.
-    pub rule: Option<&'static str>,
+    /// The rule of access that decided, where one did; what is allowed by default has none.
+    pub rule: Option<Decision>,
     /// The limit that the request's head was over, where it was.
     pub limit: Option<Limit>,
     /// The response's Content-Type: Squid's format shows it. A clone of the field costs no allocation.

@@ -23,10 +23,10 @@ use super::pool::Pool;
 use super::resolve::{Failure, Family};
 use super::wire::Stream;
 use super::{Way, tunnel};
-use crate::access::{Access, Denied};
+use crate::access::{Denied, Grant};
 use crate::clock::Stopwatch;
 use crate::field::status::ProxyError;
-use crate::field::target::{Host, Scheme};
+use crate::field::target::{Host, Scheme, Target};
 
 /// RFC 8305 section 5: "Connection Attempt Delay", recommended 250 ms.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -45,7 +45,7 @@ pub(super) struct Destination<'a> {
     pub(super) parent: Option<&'a Route>,
     /// The lines of `Via` that a CONNECT to the parent carries.
     pub(super) via: &'a [HeaderValue],
-    pub(super) access: &'a Access,
+    pub(super) grant: &'a Grant,
 }
 
 /// Opens a connection on which requests for the destination can be sent: to the origin, through a tunnel to
@@ -53,7 +53,7 @@ pub(super) struct Destination<'a> {
 pub(super) async fn open(way: &Way, to: &Destination<'_>) -> Result<(Stream, SocketAddr), UpstreamError> {
     let limit = way.options.connect_timeout;
     let Some(parent) = to.parent else {
-        let (tcp, address, begun) = tcp(way, to.host, to.port, Some(to.access)).await?;
+        let (tcp, address, begun) = tcp(way, to.host, to.port, Some(to.grant)).await?;
         let stream = match to.scheme {
             Scheme::Http => Stream::Tcp(tcp),
             Scheme::Https => {
@@ -110,10 +110,49 @@ pub(super) fn judge_literal(to: &Destination<'_>) -> Result<(), UpstreamError> {
     let ip = match to.host {
         Host::Ip(ip) => *ip,
         Host::Name(name) if super::resolve::is_localhost(name) => IpAddr::from([127, 0, 0, 1]),
-        Host::Name(_) => return Ok(()),
+        Host::Name(_) => return to.grant.by_name().map_err(UpstreamError::refused),
     };
     let address = SocketAddr::new(ip, to.port);
-    to.access.destination(to.host, address).map_err(|denied| UpstreamError::denied(denied, address))
+    let judged = to.grant.destination(to.host, address);
+    judged.map(|_| ()).map_err(|denied| UpstreamError::denied(denied, address))
+}
+
+/// Whether one of the addresses that the target has now may be dialled, and which rule says so.
+pub(super) async fn judge(
+    way: &Way,
+    target: &Target,
+    grant: &Grant,
+) -> Result<Option<Arc<str>>, UpstreamError> {
+    let name = match &target.host {
+        Host::Name(name) => name,
+        Host::Ip(ip) => {
+            let address = SocketAddr::new(*ip, target.port);
+            let judged = grant.destination(&target.host, address);
+            return judged.map(Option::<&_>::cloned).map_err(|denied| UpstreamError::denied(denied, address));
+        }
+    };
+    let routes = way.parents.routes(target.scheme, &target.host, target.port, way.clock.now().mono);
+    if !routes.is_empty() {
+        return grant.by_name().map(|()| grant.by().cloned()).map_err(UpstreamError::refused);
+    }
+    let mut lost = Lost::default();
+    for family in way.resolver.families() {
+        match Arc::clone(&way.resolver).lookup(name.clone(), *family).await {
+            Err(failure) => lost.names(failure),
+            Ok(addresses) => {
+                for ip in addresses.iter() {
+                    let address = SocketAddr::new(*ip, target.port);
+                    match grant.destination(&target.host, address) {
+                        Ok(rule) => return Ok(rule.cloned()),
+                        Err(denied) => {
+                            lost.denied.get_or_insert((denied, address));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Err(lost.into_error(&target.host, target.port))
 }
 
 /// Bounds a later step of connecting by what is left of the limit.
@@ -136,9 +175,9 @@ pub(super) async fn tcp(
     way: &Way,
     host: &Host,
     port: u16,
-    access: Option<&Access>,
+    grant: Option<&Grant>,
 ) -> Result<(TcpStream, SocketAddr, Stopwatch), UpstreamError> {
-    Race::new(way, host, port, access).run().await
+    Race::new(way, host, port, grant).run().await
 }
 
 type Asking = Pin<Box<dyn Future<Output = (Family, Result<Arc<[IpAddr]>, Failure>)> + Send>>;
@@ -148,7 +187,7 @@ struct Race<'a> {
     way: &'a Way,
     host: &'a Host,
     port: u16,
-    access: Option<&'a Access>,
+    grant: Option<&'a Grant>,
     asking: Vec<Asking>,
     waiting: Waiting,
     attempts: JoinSet<(SocketAddr, io::Result<TcpStream>)>,
@@ -190,7 +229,7 @@ impl Waiting {
 }
 
 impl<'a> Race<'a> {
-    fn new(way: &'a Way, host: &'a Host, port: u16, access: Option<&'a Access>) -> Self {
+    fn new(way: &'a Way, host: &'a Host, port: u16, grant: Option<&'a Grant>) -> Self {
         let mut waiting = Waiting::default();
         let asking = match host {
             Host::Ip(ip) => {
@@ -205,7 +244,7 @@ impl<'a> Race<'a> {
                 way.resolver.families().iter().map(ask).collect()
             }
         };
-        Self { way, host, port, access, asking, waiting, attempts: JoinSet::new(), lost: Lost::default() }
+        Self { way, host, port, grant, asking, waiting, attempts: JoinSet::new(), lost: Lost::default() }
     }
 
     async fn run(mut self) -> Result<(TcpStream, SocketAddr, Stopwatch), UpstreamError> {
@@ -279,7 +318,7 @@ impl<'a> Race<'a> {
     fn attempt(&mut self) -> bool {
         let Some(ip) = self.waiting.take() else { return false };
         let address = SocketAddr::new(ip, self.port);
-        if let Some(Err(denied)) = self.access.map(|access| access.destination(self.host, address)) {
+        if let Some(Err(denied)) = self.grant.map(|grant| grant.destination(self.host, address)) {
             self.lost.denied.get_or_insert((denied, address));
             return false;
         }

@@ -44,10 +44,15 @@ impl UpstreamError {
     }
 
     pub(super) fn denied(denied: Denied, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..Self::refused(denied) }
+    }
+
+    /// The same where it came to no address.
+    pub(super) fn refused(denied: Denied) -> Self {
         Self {
             kind: ProxyError::DestinationIpProhibited,
             what: denied.to_string(),
-            address: Some(address),
+            address: None,
             denied: Some(Box::new(denied)),
             source: None,
         }

@@ -31,7 +31,7 @@ use super::tunnel::asks_for_credentials;
 use super::upload::{Gate, Progress, Step, Upload};
 use super::wire::{Traffic, Wire};
 use super::{Call, OnInterim, Options, Received, Way};
-use crate::access::Access;
+use crate::access::Grant;
 use crate::body::{Body, Buffered, Buffers};
 use crate::clock::Stopwatch;
 use crate::field::status::ProxyError;
@@ -43,7 +43,7 @@ struct To<'a> {
     scheme: Scheme,
     host: &'a Host,
     port: u16,
-    access: &'a Access,
+    grant: &'a Grant,
     /// Parents to try; empty: direct.
     parents: Vec<usize>,
     /// The request's lines of `Via`, for a CONNECT to a parent. RFC 9110 section 7.6.3: without them nobody could
@@ -68,14 +68,14 @@ struct Flow {
 }
 
 pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Received, UpstreamError> {
-    let Call { target, method, headers, body, access, on_interim, fetch_over_https, upgrade } = call;
+    let Call { target, method, headers, body, grant, on_interim, fetch_over_https, upgrade } = call;
     let (scheme, port) = reached_by(target.scheme, target.port, fetch_over_https);
     let parents = way.parents.routes(scheme, &target.host, port, way.clock.now().mono);
     let via = match scheme {
         Scheme::Https if !parents.is_empty() => headers.get_all(VIA).iter().cloned().collect(),
         Scheme::Http | Scheme::Https => Vec::new(),
     };
-    let to = To { scheme, host: &target.host, port, access: &access, parents, via };
+    let to = To { scheme, host: &target.host, port, grant: &grant, parents, via };
 
     let replayable = method.is_idempotent() && body.is_end_stream();
     let content = if body.is_end_stream() { 0 } else { body.size_hint().exact().unwrap_or(u64::MAX) };
@@ -164,8 +164,8 @@ async fn lease(way: &Way, to: &To<'_>, fresh: bool) -> Result<(Lease, Option<usi
 
 async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Result<Lease, UpstreamError> {
     let parent = at.and_then(|at| way.parents.get(at));
-    let To { scheme, host, port, access, .. } = *to;
-    let destination = Destination { scheme, host, port, parent, via: &to.via, access };
+    let To { scheme, host, port, grant, .. } = *to;
+    let destination = Destination { scheme, host, port, parent, via: &to.via, grant };
     // All that goes to a parent in absolute form may share its connections.
     let key = match parent {
         Some(parent) if to.scheme == Scheme::Http => {
@@ -187,7 +187,7 @@ async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Res
             // What is allowed may have changed since it was dialled.
             if parent.is_none() {
                 let address = lease.link.address;
-                to.access
+                to.grant
                     .destination(to.host, address)
                     .map_err(|denied| UpstreamError::denied(denied, address))?;
             }

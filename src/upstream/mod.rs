@@ -48,7 +48,7 @@ use self::pool::{Limits, Pool};
 use self::resolve::Resolve;
 use self::stats::Counters;
 use self::tls::Tls;
-use crate::access::Access;
+use crate::access::Grant;
 use crate::body::{Body, Buffered, Buffers};
 use crate::clock::Clock;
 use crate::field::target::{Host, Target};
@@ -158,7 +158,7 @@ pub struct Call {
     /// The body, its trailers stripped as the fields are.
     pub body: Body,
     /// Judges each address before it is dialled.
-    pub access: Arc<Access>,
+    pub grant: Grant,
     /// Takes interim responses; `None`: they are dropped. They count either way.
     pub on_interim: Option<OnInterim>,
     /// Fetches an `http` target over TLS (port 80 becomes 443).
@@ -258,11 +258,18 @@ impl Upstream {
         host: &Host,
         port: u16,
         via: &[HeaderValue],
-        access: &Access,
+        grant: &Grant,
     ) -> Result<Dialed, UpstreamError> {
         let way = self.0.way.load_full();
-        let dialed = tunnel::dial(&way, host, port, via, access).await;
+        let dialed = tunnel::dial(&way, host, port, via, grant).await;
         dialed.inspect_err(|error| self.0.counters.failed(error.kind))
+    }
+
+    /// Judges where `host` leads now, without a connection: which rule allows one of its addresses, if one does. Where
+    /// parents resolve names, what can be told by the name alone.
+    pub async fn judge(&self, target: &Target, grant: &Grant) -> Result<Option<Arc<str>>, UpstreamError> {
+        let way = self.0.way.load_full();
+        connect::judge(&way, target, grant).await
     }
 
     /// Reads the counters.

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::access;
+use crate::access::{self, Access, Grant};
 use crate::body::{self, Buffers};
 use crate::field::status::ProxyError;
 
@@ -30,9 +30,9 @@ const HANG: Duration = Duration::from_secs(20);
 /// A time limit that a test wants to pass.
 const SOON: Duration = Duration::from_millis(60);
 
-fn anywhere() -> Arc<Access> {
+fn anywhere() -> Grant {
     let options = access::Options { allow_private: true, ..access::Options::default() };
-    Arc::new(Access::new(options, Vec::new()))
+    Grant::plain(Arc::new(Access::new(options, Vec::new())))
 }
 
 fn upstream(change: impl FnOnce(&mut Options)) -> Upstream {
@@ -57,7 +57,7 @@ fn get(url: &str) -> Call {
         method: Method::GET,
         headers: HeaderMap::new(),
         body: Body::Empty,
-        access: anywhere(),
+        grant: anywhere(),
         on_interim: None,
         fetch_over_https: false,
         upgrade: None,

@@ -14,7 +14,7 @@ use super::connect::{self, Destination, within};
 use super::error::{UpstreamError, awaiting_head};
 use super::parent::{Route, authority};
 use super::wire::{Stream, Traffic, Wire};
-use crate::access::Access;
+use crate::access::Grant;
 use crate::field::status::ProxyError;
 use crate::field::target::{Host, Scheme};
 
@@ -35,16 +35,16 @@ pub(super) async fn dial(
     host: &Host,
     port: u16,
     via: &[HeaderValue],
-    access: &Access,
+    grant: &Grant,
 ) -> Result<Dialed, UpstreamError> {
     let routes = way.parents.routes(Scheme::Https, host, port, way.clock.now().mono);
     if routes.is_empty() {
-        let (tcp, address, _) = connect::tcp(way, host, port, Some(access)).await?;
+        let (tcp, address, _) = connect::tcp(way, host, port, Some(grant)).await?;
         return Ok(Dialed { stream: Stream::Tcp(tcp), address, early: Bytes::new() });
     }
     let mut last = None;
     for parent in routes.into_iter().filter_map(|at| way.parents.get(at)) {
-        let to = Destination { scheme: Scheme::Https, host, port, parent: Some(parent), via, access };
+        let to = Destination { scheme: Scheme::Https, host, port, parent: Some(parent), via, grant };
         connect::judge_literal(&to)?;
         match connect::reach(way, parent).await {
             Ok((stream, address, begun)) => {

@@ -7,6 +7,7 @@
 mod support;
 
 mod access_log;
+mod access_rules;
 mod admin;
 mod api;
 mod background;

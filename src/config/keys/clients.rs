@@ -4,6 +4,7 @@ use super::{Key, Setting, When, shown};
 use crate::config::kinds::figures::{Count, Switch, Time};
 use crate::config::kinds::names::{Address, HostSuffix, Net, NoProxy, PlainPorts, PortSet, Protocol, Token};
 use crate::config::kinds::{Auto, Extending, Kind, Many, OneOf};
+use crate::config::rule_keys::OneAccessRule;
 use crate::proxy::ForwardedFor;
 
 /// `[server]`.
@@ -44,6 +45,10 @@ pub(super) const ACCESS: &[Setting] = settings! {
 
     /// Whether TRACE goes on to origins; otherwise it is answered 405.
     access.trace: Switch = "false", Live => access.trace;
+
+    /// Rules, none by default: the first that matches decides, and all that it says must match. What no
+    /// rule matches is decided by the keys above alone.
+    access.rules: Many<OneAccessRule> = "[]", Live => access.rules;
 };
 
 /// `[proxy]`.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use http::HeaderName;
 use ipnet::IpNet;
@@ -236,6 +237,12 @@ impl Kind<String> for Glob {
 impl Kind<String> for Token {
     fn read(given: Given) -> Result<String, Wrongs> {
         parsed::<Self, _>(given, |text| is_token(text).then(|| text.to_owned()))
+    }
+}
+
+impl Kind<Arc<str>> for Token {
+    fn read(given: Given) -> Result<Arc<str>, Wrongs> {
+        <Self as Kind<String>>::read(given).map(Into::into)
     }
 }
 

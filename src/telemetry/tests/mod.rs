@@ -6,6 +6,7 @@ mod recent;
 mod sites;
 
 use super::{AccessLog, Format, Options, Record};
+use crate::access::{Decision, RuleName};
 use crate::cache::outcome::{CacheResult, Outcome};
 use crate::clock::Moment;
 use crate::field::status::{Forward, ProxyError};
@@ -82,7 +83,7 @@ fn failure() -> Record {
             upstream: Some("198.51.100.1:8080".parse().unwrap()),
         },
         complete: false,
-        rule: Some("destination-private"),
+        rule: Some(Decision::Denied(RuleName::Own("destination-private"))),
         ..record()
     }
 }

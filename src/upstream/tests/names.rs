@@ -167,8 +167,8 @@ async fn the_systems_resolver_serves_as_well() {
     assert!(matches!(error.kind, ProxyError::DnsError | ProxyError::DnsTimeout), "{error:?}");
 }
 
-fn guarded() -> Arc<Access> {
-    Arc::new(Access::new(access::Options::default(), Vec::new()))
+fn guarded() -> Grant {
+    Grant::plain(Arc::new(Access::new(access::Options::default(), Vec::new())))
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_destination_inside_is_never_dialled_by_whatever_name() {
     let (listener, address) = listen().await;
     let upstream = asking(server, |_| ());
     for host in ["127.0.0.1", "localhost", "origin.test", "[::ffff:127.0.0.1]"] {
-        let call = Call { access: guarded(), ..get(&format!("http://{host}:{}/", address.port())) };
+        let call = Call { grant: guarded(), ..get(&format!("http://{host}:{}/", address.port())) };
         let error = send(&upstream, call).await.err().unwrap();
         assert_eq!(error.kind, ProxyError::DestinationIpProhibited, "{host}");
         assert!(error.denied.is_some());
@@ -200,7 +200,7 @@ async fn a_pooled_connection_is_judged_anew() {
         tokio::spawn(async move { say(&listener, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await });
     let upstream = upstream(|_| ());
     send(&upstream, at(address)).await.unwrap();
-    let error = send(&upstream, Call { access: guarded(), ..at(address) }).await.err().unwrap();
+    let error = send(&upstream, Call { grant: guarded(), ..at(address) }).await.err().unwrap();
     assert_eq!(error.kind, ProxyError::DestinationIpProhibited);
     drop(origin.await.unwrap());
 }

@@ -148,9 +148,9 @@ async fn what_the_list_names_goes_without() {
 async fn addresses_inside_are_refused_on_the_way_to_a_parent_too() {
     let (listener, address) = listen().await;
     let upstream = through(&[format!("http://{address}")]);
-    let guarded = Arc::new(Access::new(access::Options::default(), Vec::new()));
+    let guarded = Grant::plain(Arc::new(Access::new(access::Options::default(), Vec::new())));
     for host in ["127.0.0.1", "localhost", "169.254.169.254"] {
-        let call = Call { access: Arc::clone(&guarded), ..get(&format!("http://{host}/")) };
+        let call = Call { grant: guarded.clone(), ..get(&format!("http://{host}/")) };
         assert_eq!(send(&upstream, call).await.err().unwrap().kind, ProxyError::DestinationIpProhibited);
         let host = host.parse().map_or_else(|_| Host::Name(host.into()), Host::Ip);
         let error = upstream.dial(&host, 443, &[], &guarded).await.err().unwrap();
