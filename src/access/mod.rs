@@ -5,6 +5,7 @@
 //! gets around. Nothing here waits; the only look outside is whether an address is one of this machine's.
 pub mod destination;
 pub mod ports;
+pub mod rate;
 pub mod rules;
 
 use crate::access::destination::{Class, Faces};

@@ -500,6 +500,7 @@ fn every_key_makes_a_difference() {
         ("cache.memory", "\"9%\""),
         ("cache.policy", "\"lru\""),
         ("limits.buffers", "\"9%\""),
+        ("limits.requests_per_client", "7"),
         ("cache.heuristic_fraction", "0.2"),
         ("cache.targeted_fields", "[\"a\"]"),
         ("cache.set_cookie", "\"rfc9111\""),

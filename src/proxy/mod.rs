@@ -33,9 +33,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::access::Access;
+use crate::access::rate::Rates;
 use crate::body::{Body, Buffers};
 use crate::cache::{self, Cache};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::field::via::Pseudonym;
 use crate::pages;
 use crate::shutdown::Shutdown;
@@ -66,6 +67,8 @@ pub struct Options {
     /// `proxy.between_bytes_timeout` (60 s): for a client that sends no more of a body, or reads no
     /// more of a response.
     pub between_bytes_timeout: Duration,
+    /// `limits.requests_per_client`: in a second; `None`: as many as come.
+    pub requests_per_client: Option<usize>,
     /// `limits.request_line` (8 KiB).
     pub max_request_line: usize,
     /// `limits.request_head` (64 KiB).
@@ -84,6 +87,7 @@ impl Default for Options {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             between_bytes_timeout: Duration::from_secs(60),
+            requests_per_client: None,
             max_request_line: 8 * 1024,
             max_head: 64 * 1024,
             max_fields: 100,
@@ -131,6 +135,7 @@ pub struct Proxy {
     shutdown: Shutdown,
     ids: AtomicU64,
     counts: Counts,
+    rates: Rates,
 }
 
 /// What exchanges do not tell.
@@ -165,6 +170,7 @@ impl Proxy {
             shutdown,
             ids: AtomicU64::new(first),
             counts: Counts::default(),
+            rates: Rates::default(),
         }
     }
 
@@ -217,6 +223,13 @@ impl Proxy {
         )
     }
 
+    /// Whether the client asks no more often than it may.
+    fn paced(&self, peer: SocketAddr, now: Moment, settings: &Settings) -> Result<(), Refusal> {
+        let Some(limit) = settings.options.requests_per_client else { return Ok(()) };
+        let taken = self.rates.one_more(peer.ip(), now.mono, limit);
+        taken.map_err(|after| Refusal::TooManyRequests { limit, after })
+    }
+
     fn handle(self: &Arc<Self>, call: &Call, request: Request<Incoming>) -> Handling {
         // In this order: a reload puts its settings in force, then moves the generation.
         let generation = self.cache.store().generation();
@@ -226,7 +239,10 @@ impl Proxy {
         let has_content = !matches!(body, Body::Empty);
         call.link.exchange_begins(has_content && parts.headers.contains_key(header::CONTENT_LENGTH));
         let mut exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
-        match admit(&parts, has_content, call.peer, None, &settings) {
+        let admitted = self
+            .paced(call.peer, exchange.began(), &settings)
+            .and_then(|()| admit(&parts, has_content, call.peer, None, &settings));
+        match admitted {
             Ok(Admitted::Forward(target, grant)) => {
                 exchange.granted(&grant);
                 let target = Arc::new(target);

@@ -28,6 +28,8 @@ pub(crate) enum Refusal {
     HeadTooLarge { limit: usize },
     /// The head has too many fields.
     TooManyFields { limit: usize },
+    /// The client asks more often than it may. In a second; seconds until the next is taken.
+    TooManyRequests { limit: usize, after: u64 },
     /// The target is none.
     Target(TargetError),
     /// A rule of access forbids it.
@@ -80,12 +82,17 @@ impl Refusal {
             Self::TargetTooLong { .. } => exchange.is_over(Limit::RequestLine),
             Self::HeadTooLarge { .. } => exchange.is_over(Limit::RequestHead),
             Self::TooManyFields { .. } => exchange.is_over(Limit::RequestFields),
+            Self::TooManyRequests { .. } => exchange.is_over(Limit::RequestsPerClient),
             _ => {}
         }
         let allow = match &self {
             Self::TraceIsOff => {
                 Some(HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, PATCH"))
             }
+            _ => None,
+        };
+        let after = match &self {
+            Self::TooManyRequests { after, .. } => Some(HeaderValue::from(*after)),
             _ => None,
         };
         let upstream = self.upstream();
@@ -103,6 +110,9 @@ impl Refusal {
             ..ProxyStatus::default()
         }
         .append(&mut head.headers);
+        if let Some(after) = after {
+            head.headers.insert(header::RETRY_AFTER, after);
+        }
         if let Some(allow) = allow {
             head.headers.insert(header::ALLOW, allow);
         }
@@ -133,6 +143,7 @@ impl Refusal {
             | Self::TargetTooLong { .. }
             | Self::HeadTooLarge { .. }
             | Self::TooManyFields { .. }
+            | Self::TooManyRequests { .. }
             | Self::Target(_)
             | Self::Denied(_)
             | Self::Loop
@@ -157,6 +168,17 @@ impl Refusal {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 format!("The request's head has more than {limit} fields (limits.request_fields)."),
             ),
+            Self::TooManyRequests { limit, after } => Story {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                result: CacheResult::Denied,
+                error: Some(ProxyError::HttpRequestDenied),
+                says: format!(
+                    "This client asks more than {limit} times in a second (limits.requests_per_client)."
+                ),
+                todo: format!("Ask again in {after} s."),
+                close: false,
+                detail: None,
+            },
             Self::Target(error) => invalid(StatusCode::BAD_REQUEST, error.to_string()),
             // A client may ask again for a tunnel to elsewhere.
             Self::Denied(denied) => {

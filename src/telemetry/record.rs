@@ -41,7 +41,7 @@ pub struct Record {
     pub complete: bool,
     /// The rule of access that decided, where one did; what is allowed by default has none.
     pub rule: Option<Decision>,
-    /// The limit that the request's head was over, where it was.
+    /// The limit that the request was over, where it was.
     pub limit: Option<Limit>,
     /// The response's Content-Type: Squid's format shows it. A clone of the field costs no allocation.
     pub content_type: Option<HeaderValue>,
@@ -51,7 +51,7 @@ pub struct Record {
     pub referer: Option<HeaderValue>,
 }
 
-/// A limit on a request's head.
+/// A limit on requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// `limits.request_line`
@@ -60,11 +60,14 @@ pub enum Limit {
     RequestHead,
     /// `limits.request_fields`
     RequestFields,
+    /// `limits.requests_per_client`
+    RequestsPerClient,
 }
 
 impl Limit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::RequestLine, Self::RequestHead, Self::RequestFields];
+    pub const ALL: [Self; 4] =
+        [Self::RequestLine, Self::RequestHead, Self::RequestFields, Self::RequestsPerClient];
 
     /// Its key below `limits`.
     pub const fn token(self) -> &'static str {
@@ -72,6 +75,7 @@ impl Limit {
             Self::RequestLine => "request_line",
             Self::RequestHead => "request_head",
             Self::RequestFields => "request_fields",
+            Self::RequestsPerClient => "requests_per_client",
         }
     }
 }

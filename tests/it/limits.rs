@@ -140,6 +140,40 @@ fn connections_of_one_address_have_a_limit_and_loopback_is_exempt() {
 }
 
 #[test]
+fn a_client_that_asks_too_often_is_told_when_to_come_back() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::with("limits.requests_per_client = 2");
+    let mut client = proxy.client();
+    let answers: Vec<_> = (0..6).map(|_| client.get(&origin.url("/x"))).collect();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    // On a slow machine one or two more may have been earned meanwhile.
+    assert!((1..=4).contains(&refused.len()), "{answers:?}");
+    assert!(answers[..2].iter().all(|answer| answer.status == 200), "{answers:?}");
+    for answer in &refused {
+        answer.assert_error(429, "http_request_denied");
+        assert_eq!(answer.field("retry-after").as_deref(), Some("1"), "{answer}");
+    }
+    let told = proxy.metric("larder_limit_rejections_total", &["limit=\"requests_per_client\""]);
+    assert!((told - refused.len() as f64).abs() < 0.1, "{told}");
+    // Whatever it asks for.
+    let mut other = proxy.client();
+    let all: Vec<_> = (0..6)
+        .map(|_| {
+            other.send("CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: a\r\n\r\n");
+            other.response("GET").status
+        })
+        .collect();
+    assert!(all.contains(&429), "{all:?}");
+    // A reload takes the limit away.
+    proxy.write_config("");
+    assert!(proxy.run(&["reload"]).status.success());
+    for _ in 0..6 {
+        client.get(&origin.url("/x")).assert_status(200);
+    }
+}
+
+#[test]
 fn the_soft_limit_of_open_files_is_raised() {
     let proxy = Proxy::builder().ulimit("-S -n 64").start();
     assert!(proxy.metric("process_max_fds", &[]) > 64.0);

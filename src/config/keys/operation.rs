@@ -14,6 +14,10 @@ pub(super) const LIMITS: &[Setting] = settings! {
     /// Connections of one client address at one time; loopback is exempt.
     limits.connections_per_client: Count<1> = "256", Live => server.max_connections_per_client;
 
+    /// Requests of one client (an IPv4 address, or a /64 of IPv6) in a second, of which a second's worth may
+    /// come at once; above it 429. "off": as many as come.
+    limits.requests_per_client: Off<Count<1>> = r#""off""#, Live => proxy.requests_per_client;
+
     /// What may run at one time for no client: refreshes of what was served stale, and fills that their last
     /// reader has left. Above it a refresh is put off to the next request, and such a fill ends.
     limits.background: Count<0> = "256", Live => cache.background;
