@@ -501,6 +501,7 @@ fn every_key_makes_a_difference() {
         ("cache.policy", "\"lru\""),
         ("limits.buffers", "\"9%\""),
         ("limits.requests_per_client", "7"),
+        ("limits.bytes_per_client", "\"7KiB\""),
         ("cache.heuristic_fraction", "0.2"),
         ("cache.targeted_fields", "[\"a\"]"),
         ("cache.set_cookie", "\"rfc9111\""),

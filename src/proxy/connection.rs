@@ -34,7 +34,8 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
     let _claims = Claims(Arc::clone(&link));
     let options = proxy.settings().options.clone();
     let service = Call { proxy: Arc::clone(&proxy), link: Arc::clone(&link), peer, local };
-    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&link)));
+    let allowance = proxy.allowance(peer, &options);
+    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&link), allowance.clone()));
     let mut builder = http1::Builder::new();
     builder
         .half_close(true)
@@ -73,7 +74,8 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         End::Done => {
             if let Some(tunnel) = link.take_tunnel() {
                 let active = Active::new(&proxy.counts().tunnels);
-                tunnel.run(stream, parts.read_buf, active, proxy.buffers(), proxy.shutdown()).await;
+                let (buffers, shutdown) = (proxy.buffers(), proxy.shutdown());
+                tunnel.run(stream, parts.read_buf, active, buffers, shutdown, allowance.as_ref()).await;
             } else if link.lingers() {
                 linger(stream).await;
             }

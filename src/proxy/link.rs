@@ -18,8 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::tunnel::Tunnel;
+use crate::access::rate::Allowance;
 use crate::body::Buffered;
 
 /// What a connection waits for.
@@ -230,10 +232,35 @@ pub(crate) struct ClientIo {
     looked_at: u64,
     /// The last bytes read.
     tail: [u8; 3],
+    /// What the client may be sent, where that has a limit.
+    paced: Option<Paced>,
+}
+
+/// An allowance, and the wait for it.
+#[derive(Debug)]
+struct Paced {
+    allowance: Allowance,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Paced {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(timer) = &mut self.timer {
+                ready!(timer.as_mut().poll(cx));
+                self.timer = None;
+            }
+            let wait = self.allowance.wait();
+            if wait.is_zero() {
+                return Poll::Ready(());
+            }
+            self.timer = Some(Box::pin(tokio::time::sleep(wait)));
+        }
+    }
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, link: std::sync::Arc<Link>) -> Self {
+    pub(crate) fn new(stream: TcpStream, link: std::sync::Arc<Link>, allowance: Option<Allowance>) -> Self {
         Self {
             stream,
             link,
@@ -243,6 +270,7 @@ impl ClientIo {
             sending: Bytes::new(),
             looked_at: 0,
             tail: [0; 3],
+            paced: allowance.map(|allowance| Paced { allowance, timer: None }),
         }
     }
 
@@ -274,6 +302,22 @@ impl ClientIo {
             self.link.has_interim.store(false, Ordering::Release);
             self.sending = interim.queue.split().freeze();
         }
+    }
+
+    /// Writes no more than the client may be sent now. The wait for that is not the client's.
+    fn poll_paced(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(paced) = &mut self.paced else { return Pin::new(&mut self.stream).poll_write(cx, buf) };
+        if paced.poll_ready(cx).is_pending() {
+            self.link.blocked.store(false, Ordering::Relaxed);
+            return Poll::Pending;
+        }
+        let piece = &buf[..buf.len().min(paced.allowance.piece())];
+        let result = Pin::new(&mut self.stream).poll_write(cx, piece);
+        if let Poll::Ready(Ok(written)) = result {
+            paced.allowance.pay(written);
+        }
+        self.note_write(&result);
+        result
     }
 
     fn note_write(&mut self, result: &Poll<io::Result<usize>>) {
@@ -357,6 +401,9 @@ impl AsyncWrite for ClientIo {
             return Poll::Ready(Ok(buf.len()));
         }
         ready!(self.poll_before_write(cx))?;
+        if self.paced.is_some() {
+            return self.poll_paced(cx, buf);
+        }
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(&result);
         result
@@ -372,6 +419,10 @@ impl AsyncWrite for ClientIo {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         ready!(self.poll_before_write(cx))?;
+        if self.paced.is_some() {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_paced(cx, first.map_or(&[], |first| first));
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note_write(&result);
         result

@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::access::Access;
-use crate::access::rate::Rates;
+use crate::access::rate::{Allowance, Rates};
 use crate::body::{Body, Buffers};
 use crate::cache::{self, Cache};
 use crate::clock::{Clock, Moment};
@@ -69,6 +69,8 @@ pub struct Options {
     pub between_bytes_timeout: Duration,
     /// `limits.requests_per_client`: in a second; `None`: as many as come.
     pub requests_per_client: Option<usize>,
+    /// `limits.bytes_per_client`: in a second; `None`: as many as come.
+    pub bytes_per_client: Option<u64>,
     /// `limits.request_line` (8 KiB).
     pub max_request_line: usize,
     /// `limits.request_head` (64 KiB).
@@ -88,6 +90,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(60),
             between_bytes_timeout: Duration::from_secs(60),
             requests_per_client: None,
+            bytes_per_client: None,
             max_request_line: 8 * 1024,
             max_head: 64 * 1024,
             max_fields: 100,
@@ -136,6 +139,8 @@ pub struct Proxy {
     ids: AtomicU64,
     counts: Counts,
     rates: Rates,
+    /// Of what is sent.
+    allowances: Rates,
 }
 
 /// What exchanges do not tell.
@@ -171,6 +176,7 @@ impl Proxy {
             ids: AtomicU64::new(first),
             counts: Counts::default(),
             rates: Rates::default(),
+            allowances: Rates::default(),
         }
     }
 
@@ -221,6 +227,12 @@ impl Proxy {
             method,
             version,
         )
+    }
+
+    /// What a connection of this client may be sent, where that has a limit.
+    fn allowance(&self, peer: SocketAddr, options: &Options) -> Option<Allowance> {
+        let limit = options.bytes_per_client?;
+        Some(self.allowances.allowance(peer.ip(), &self.clock, limit))
     }
 
     /// Whether the client asks no more often than it may.

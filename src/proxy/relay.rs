@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::access::rate::Allowance;
 use crate::body::buffers::{Buffers, Pair};
 use crate::clock::Stopwatch;
 use crate::shutdown::Shutdown;
@@ -96,6 +97,8 @@ pub(crate) struct Way<'a> {
     /// What bytes in between are paid from.
     pub(crate) buffers: &'a Buffers,
     pub(crate) shutdown: &'a Shutdown,
+    /// What the client may be sent, where that has a limit.
+    pub(crate) allowance: Option<&'a Allowance>,
 }
 
 /// Runs until both sides have closed, one broke off, or nothing moved for the limit. `early_up` is what the
@@ -114,8 +117,8 @@ pub(crate) async fn relay(
             Far::Tcp(far) => {
                 early(&client, &far, &early_up, &early_down, carried).await?;
                 let ended = tokio::try_join!(
-                    pour(&client, &far, &pieces, (carried, &carried.up)),
-                    pour(&far, &client, &pieces, (carried, &carried.down))
+                    pour(&client, &far, &pieces, (carried, &carried.up), None),
+                    pour(&far, &client, &pieces, (carried, &carried.down), way.allowance)
                 );
                 if ended.is_err() {
                     // The side that still lives must not take the break for an end.
@@ -133,8 +136,8 @@ pub(crate) async fn relay(
                 client_write.write_all(&early_down).await?;
                 carried.add(&carried.down, early_down.len());
                 tokio::try_join!(
-                    copy(client_read, far_write, &pieces, (carried, &carried.up)),
-                    copy(far_read, client_write, &pieces, (carried, &carried.down))
+                    copy(client_read, far_write, &pieces, (carried, &carried.up), None),
+                    copy(far_read, client_write, &pieces, (carried, &carried.down), way.allowance)
                 )
                 .map(|_| ())
             }
@@ -203,19 +206,27 @@ async fn write_all(to: &mut &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(target_os = "linux")]
-async fn pour(from: &TcpStream, to: &TcpStream, pieces: &Pair<'_>, count: Count<'_>) -> io::Result<()> {
+async fn pour(
+    from: &TcpStream,
+    to: &TcpStream,
+    pieces: &Pair<'_>,
+    count: Count<'_>,
+    allowance: Option<&Allowance>,
+) -> io::Result<()> {
     use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
     use tokio::io::Interest;
 
     from.readable().await?;
     let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    let most = allowance.map_or(PIECE, Allowance::piece);
     loop {
+        may_send(allowance).await;
         from.readable().await?;
         // A pipe that holds bytes is a buffer; one that waits for them is none.
         let _buffered = pieces.take().await;
         // The pipe is empty here, so "would block" can only mean that the socket has nothing.
-        let splice_in = || Ok(splice(from, None, &writer, None, PIECE, flags)?);
+        let splice_in = || Ok(splice(from, None, &writer, None, most, flags)?);
         let mut held = match from.try_io(Interest::READABLE, splice_in) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
             Ok(0) => return end_of(to),
@@ -230,22 +241,31 @@ async fn pour(from: &TcpStream, to: &TcpStream, pieces: &Pair<'_>, count: Count<
             }
             held -= moved;
             count.0.add(count.1, moved);
+            sent(allowance, moved);
         }
     }
 }
 
 /// One direction, until the sender closes; then the receiver is told so.
 #[cfg(not(target_os = "linux"))]
-async fn pour(from: &TcpStream, mut to: &TcpStream, pieces: &Pair<'_>, count: Count<'_>) -> io::Result<()> {
+async fn pour(
+    from: &TcpStream,
+    mut to: &TcpStream,
+    pieces: &Pair<'_>,
+    count: Count<'_>,
+    allowance: Option<&Allowance>,
+) -> io::Result<()> {
     let _buffered = pieces.take().await;
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; allowance.map_or(PIECE, Allowance::piece)];
     loop {
+        may_send(allowance).await;
         from.readable().await?;
         match from.try_read(&mut piece) {
             Ok(0) => return end_of(to),
             Ok(read) => {
                 write_all(&mut to, &piece[..read]).await?;
                 count.0.add(count.1, read);
+                sent(allowance, read);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
@@ -263,18 +283,26 @@ fn end_of(to: &TcpStream) -> io::Result<()> {
 
 /// One direction through our own memory. What comes in small pieces is held in a small one; where there is more, a large
 /// one is taken as long as there is.
-async fn copy<R, W>(mut from: R, mut to: W, pieces: &Pair<'_>, count: Count<'_>) -> io::Result<()>
+async fn copy<R, W>(
+    mut from: R,
+    mut to: W,
+    pieces: &Pair<'_>,
+    count: Count<'_>,
+    allowance: Option<&Allowance>,
+) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     let mut small = vec![0; SMALL];
     loop {
+        may_send(allowance).await;
         let read = from.read(&mut small).await?;
         if read == 0 {
             return closed(&mut to).await;
         }
         pass(&mut to, &small[..read], count).await?;
+        sent(allowance, read);
         if read < SMALL {
             continue;
         }
@@ -285,12 +313,27 @@ where
                 0 => return closed(&mut to).await,
                 read => {
                     pass(&mut to, &large[..read], count).await?;
+                    sent(allowance, read);
+                    may_send(allowance).await;
                     if read < SMALL {
                         break;
                     }
                 }
             }
         }
+    }
+}
+
+/// Waits until the client may be sent more.
+async fn may_send(allowance: Option<&Allowance>) {
+    if let Some(allowance) = allowance {
+        allowance.ready().await;
+    }
+}
+
+fn sent(allowance: Option<&Allowance>, bytes: usize) {
+    if let Some(allowance) = allowance {
+        allowance.pay(bytes);
     }
 }
 

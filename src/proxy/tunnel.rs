@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::exchange::Exchange;
 use super::relay::{self, Carried, End, Far, Way};
+use crate::access::rate::Allowance;
 use crate::body::Buffers;
 use crate::shutdown::Shutdown;
 
@@ -58,6 +59,7 @@ impl Tunnel {
         active: Active,
         buffers: &Buffers,
         shutdown: &Shutdown,
+        allowance: Option<&Allowance>,
     ) {
         let Self { far, early: early_down, idle, mut exchange } = self;
         let carried = Arc::new(Carried::new());
@@ -73,7 +75,7 @@ impl Tunnel {
                 }
             },
         };
-        let way = Way { idle, carried: &carried, buffers, shutdown };
+        let way = Way { idle, carried: &carried, buffers, shutdown, allowance };
         let end = relay::relay(client, far, early, early_down, &way).await;
         exchange.finish(0, end == End::Closed);
     }

@@ -173,6 +173,31 @@ fn a_client_that_asks_too_often_is_told_when_to_come_back() {
     }
 }
 
+/// No faster than the rate allows; how much slower is not asked.
+#[test]
+fn a_client_gets_no_more_bytes_in_a_second_than_it_may() {
+    const BODY: &[u8] = &[b'x'; 300_000];
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], BODY);
+    // A second's worth may come at once.
+    let proxy = Proxy::with("limits.bytes_per_client = '97KiB'");
+    let mut client = proxy.client();
+    for tunnelled in [false, false, true] {
+        let began = larder::clock::Stopwatch::start();
+        if tunnelled {
+            client.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address));
+            client.response("CONNECT").assert_status(200);
+            client.send(format!("GET /x HTTP/1.1\r\nHost: {}\r\n\r\n", origin.address));
+            assert_eq!(client.response("GET").body.len(), BODY.len());
+        } else {
+            assert_eq!(client.get(&origin.url("/x")).body.len(), BODY.len());
+        }
+        // Less what may come at once, and the last piece, which nothing waits for.
+        let least = (BODY.len() as f64 - 64.0 * 1024.0) / (97.0 * 1024.0) - 1.0;
+        assert!(began.elapsed().as_secs_f64() > least, "{:?}, {tunnelled}", began.elapsed());
+    }
+}
+
 #[test]
 fn the_soft_limit_of_open_files_is_raised() {
     let proxy = Proxy::builder().ulimit("-S -n 64").start();

@@ -18,6 +18,10 @@ pub(super) const LIMITS: &[Setting] = settings! {
     /// come at once; above it 429. "off": as many as come.
     limits.requests_per_client: Off<Count<1>> = r#""off""#, Live => proxy.requests_per_client;
 
+    /// Bytes that one client gets in a second, over all its connections, tunnels too; more than a second's worth
+    /// waits. "off": as many as come.
+    limits.bytes_per_client: Off<Size<1024>> = r#""off""#, Live => proxy.bytes_per_client;
+
     /// What may run at one time for no client: refreshes of what was served stale, and fills that their last
     /// reader has left. Above it a refresh is put off to the next request, and such a fill ends.
     limits.background: Count<0> = "256", Live => cache.background;
