@@ -26,6 +26,7 @@ mod drain;
 mod errors;
 mod expect;
 mod explain;
+mod faults;
 mod first_minute;
 mod forwarding;
 mod hop_by_hop;

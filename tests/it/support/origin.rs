@@ -183,12 +183,27 @@ impl Origin {
         scheme: &'static str,
         open: impl Fn(TcpStream) -> Option<Wire> + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        Self::accept(TcpListener::bind(address).unwrap(), scheme, || (), open)
+    }
+
+    /// On a listener of the test's, with what is done before each accept.
+    pub(super) fn accepting(listener: TcpListener, before: impl Fn() + Send + 'static) -> Self {
+        Self::accept(listener, "http", before, |socket| Some(Wire::plain(socket)))
+    }
+
+    fn accept(
+        listener: TcpListener,
+        scheme: &'static str,
+        before: impl Fn() + Send + 'static,
+        open: impl Fn(TcpStream) -> Option<Wire> + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
         let accepted = Arc::clone(&shared);
         std::thread::spawn(move || {
-            for socket in listener.incoming() {
+            loop {
+                before();
+                let socket = listener.accept().map(|(socket, _)| socket);
                 if accepted.stopped.load(Ordering::SeqCst) {
                     return;
                 }

@@ -1,0 +1,188 @@
+//! An origin that breaks off, drips, half-closes or is slow to accept: what came is right, and what is not whole
+//! does not look so.
+
+use crate::support::faults::{Step, crowd, drip, play, send};
+use crate::support::{Client, DEADLINE, Gate, Origin, Proxy, Response, eventually, pattern};
+use std::sync::mpsc;
+use std::time::Duration;
+
+const BODY: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// One whole response with [`BODY`], by its length and in chunks (of 10 and of 26 bytes).
+fn responses() -> [(&'static str, Vec<u8>); 2] {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\n";
+    let (first, second) = BODY.split_at(10);
+    [
+        ("length", format!("{HEAD}Content-Length: {}\r\n\r\n{BODY}", BODY.len()).into()),
+        (
+            "chunks",
+            format!("{HEAD}Transfer-Encoding: chunked\r\n\r\nA\r\n{first}\r\n1a\r\n{second}\r\n0\r\n\r\n")
+                .into(),
+        ),
+    ]
+}
+
+/// Asserts that it is not stored.
+#[track_caller]
+fn assert_unstored(client: &mut Client, url: &str) {
+    client.get_with(url, &["Cache-Control: only-if-cached"]).assert_status(504);
+}
+
+/// Asserts that an answer which broke off at some byte looks so: our 502, or a part of the body and no end.
+#[track_caller]
+fn assert_broken(what: &str, answer: std::io::Result<Response>) {
+    let Ok(answer) = answer else { return };
+    if answer.status == 502 {
+        assert!(answer.broken.is_none() && !answer.text().contains("0123"), "{what}: {answer}");
+        assert!(answer.field("proxy-status").is_some_and(|s| s.contains("larder")), "{what}: {answer}");
+        return;
+    }
+    assert_eq!(answer.status, 200, "{what}: {answer}");
+    assert!(answer.broken.is_some(), "{what} looks whole: {answer}");
+    assert!(BODY.as_bytes().starts_with(&answer.body), "{what}: {answer}");
+}
+
+#[test]
+fn a_response_that_ends_at_any_byte_of_it_is_never_taken_for_whole() {
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    let mut asking = proxy.client();
+    for (framing, bytes) in responses() {
+        let head = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        for count in 0..bytes.len() {
+            for reset in [false, true] {
+                let what = format!("/{framing}/{count}/{reset}");
+                let bytes = bytes.clone();
+                origin.on(&what, move |x| {
+                    if reset {
+                        play(x, [Step::ResetAfter { bytes: bytes.clone(), count }]);
+                    } else {
+                        play(x, [send(&bytes[..count]), Step::Cut]);
+                    }
+                });
+                let mut client = proxy.client();
+                client.begin("GET", &origin.url(&what), &[], "");
+                let answer = client.try_response("GET");
+                if count < head {
+                    answer.as_ref().unwrap_or_else(|e| panic!("{what}: {e}")).assert_status(502);
+                }
+                assert_broken(&what, answer);
+                assert_unstored(&mut asking, &origin.url(&what));
+                assert_eq!(origin.hits(&what), 1, "{what}: on a new connection nothing is asked for twice");
+            }
+        }
+    }
+    assert!(proxy.metric("larder_panics_total", &[]) < 0.5);
+}
+
+#[test]
+fn what_came_before_a_break_has_passed_and_nothing_follows_it() {
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    for (place, tail) in [
+        ("between chunks", ""),
+        ("within a size", "1"),
+        ("after a size", "1a"),
+        ("within a size's line end", "1a\r"),
+        ("before a chunk's data", "1a\r\n"),
+        ("after a chunk's data", "1a\r\nabcdefghijklmnopqrstuvwxyz"),
+        ("before the last line end", "1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n"),
+    ] {
+        for end in [Step::Cut, Step::Reset] {
+            let gate = Gate::new();
+            let steps = [
+                send("HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n"),
+                send("A\r\n0123456789\r\n"),
+                Step::Until(gate.clone()),
+                send(tail),
+                end,
+            ];
+            origin.on("/x", move |x| play(x, steps.clone()));
+            let mut client = proxy.client();
+            client.begin("GET", &origin.url("/x"), &[], "");
+            let head = client.head("GET");
+            head.assert_status(200);
+            assert_eq!(client.wire.chunk().unwrap().unwrap(), b"0123456789", "{place}");
+            gate.open();
+            let rest = client.finish(head);
+            assert!(rest.broken.is_some(), "{place}: it looks whole: {rest}");
+            assert!(BODY.as_bytes()[10..].starts_with(&rest.body), "{place}: {rest}");
+            assert_unstored(&mut proxy.client(), &origin.url("/x"));
+        }
+    }
+}
+
+#[test]
+fn a_response_that_drips_passes_whole_and_is_stored() {
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    for (framing, bytes) in responses() {
+        let path = format!("/{framing}");
+        let interim = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        origin.on(&path, move |x| {
+            play(x, [drip(interim), Step::Stall(Duration::from_millis(50)), drip(&bytes)])
+        });
+        let mut client = proxy.client();
+        for count in 0..2 {
+            let response = client.get(&origin.url(&path));
+            response.assert_status(200).assert_body(BODY);
+            assert_eq!(response.is_hit(), count > 0, "{response}");
+        }
+        assert_eq!(origin.hits(&path), 1);
+    }
+    assert_eq!(origin.connections(), 1, "after such a response the connection is as good as any");
+}
+
+#[test]
+fn an_origin_that_only_ends_what_it_sends_is_let_go() {
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    let [(_, bytes), _] = responses();
+    let part = &bytes[..bytes.len() - 20];
+    let (closed, was_closed) = mpsc::channel();
+    for (path, said) in [("/silent", &b""[..]), ("/part", part), ("/whole", &bytes)] {
+        let (said, closed) = (said.to_vec(), closed.clone());
+        origin.on(path, move |x| {
+            play(x, [send(&said), Step::HalfClose, Step::Drain]);
+            closed.send(()).ok();
+        });
+        let mut client = proxy.client();
+        client.begin("GET", &origin.url(path), &[], "");
+        let answer = client.try_response("GET");
+        match path {
+            "/silent" => drop(answer.unwrap().assert_error(502, "connection_terminated")),
+            "/part" => assert_broken(path, answer),
+            _ => drop(answer.unwrap().assert_status(200).assert_body(BODY)),
+        }
+        // It is closed from the proxy's side too.
+        was_closed.recv_timeout(DEADLINE).unwrap();
+    }
+    // And nobody is sent to it.
+    proxy.request("POST", &origin.url("/whole"), &[], "upload").assert_status(200).assert_body(BODY);
+    assert_eq!((origin.hits("/whole"), origin.last("/whole").connection), (2, 3));
+}
+
+#[test]
+fn an_origin_that_is_slow_to_accept_is_waited_for_and_asked_once() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::reluctant(move || held.pass());
+    let body = pattern(300_000);
+    origin.on("/x", {
+        let body = body.clone();
+        move |x| x.reply("200 OK", &["Cache-Control: max-age=60"], &body)
+    });
+    let _crowd = crowd(origin.address);
+    let proxy = Proxy::with("upstream.connect_timeout = '60s'");
+    let mut client = proxy.client();
+    client.begin("POST", &origin.url("/x"), &[], "upload");
+    // It knocks, and nobody answers: 02 is the state of a connection that is asked for.
+    let knocks = format!(":{:04X} 02 ", origin.address.port());
+    eventually("a connection that is not answered", || {
+        std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&knocks).then_some(())
+    });
+    assert_eq!(origin.hits("/x"), 0);
+    gate.open();
+    client.response("POST").assert_status(200).assert_body(&body);
+    assert_eq!((origin.hits("/x"), origin.wait_body("/x").body.as_slice()), (1, &b"upload"[..]));
+}
