@@ -232,7 +232,8 @@ impl App {
     async fn explain(self: &Arc<Self>, mut ask: Explain) -> Result<serde_json::Value, ControlError> {
         let (uri, target) = cache::parse_url(&ask.url).map_err(ControlError::Invalid)?;
         let settings = self.proxy.settings();
-        let grant = match proxy::explain::rehearse(&ask.method, &uri, &mut ask.headers, &settings) {
+        let now = self.clock.now();
+        let grant = match proxy::explain::rehearse(&ask.method, &uri, &mut ask.headers, now, &settings) {
             Ok(grant) => grant,
             Err(refused) => {
                 let method = ask.method.as_str();

@@ -4,6 +4,7 @@
 //! address that is really dialled, never by name, so that no spelling, no answer of a name server and no change of it
 //! gets around. Nothing here waits; the only look outside is whether an address is one of this machine's.
 pub mod destination;
+pub mod hours;
 pub mod ports;
 pub mod rate;
 pub mod rules;

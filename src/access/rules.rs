@@ -6,6 +6,7 @@
 //!
 //! Rules for hosts are found by name, so that ten thousand of them cost about what one does.
 use super::destination::Faces;
+use super::hours::Hours;
 use super::{Access, Denied, Ports, RULES, RuleName};
 use crate::field::target::{Host, Scheme, without_dot};
 use http::Method;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a rule does with what it matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,10 @@ pub struct Rule {
     pub addresses: Vec<IpNet>,
     /// `ports`.
     pub ports: Ports,
+    /// `hours`.
+    pub hours: Vec<Hours>,
+    /// `time_limit`: how long what it allows may last.
+    pub time_limit: Option<Duration>,
 }
 
 impl Default for Rule {
@@ -59,6 +65,8 @@ impl Default for Rule {
             hosts: Vec::new(),
             addresses: Vec::new(),
             ports: Ports::Any,
+            hours: Vec::new(),
+            time_limit: None,
         }
     }
 }
@@ -78,6 +86,8 @@ pub struct Asked<'a> {
     pub host: &'a Host,
     /// The target's port.
     pub port: u16,
+    /// When. Seconds since the Unix epoch.
+    pub unix: i64,
 }
 
 impl Rule {
@@ -96,6 +106,7 @@ impl Rule {
                 self.users.is_empty(),
                 asked.user.is_some_and(|user| self.users.iter().any(|named| named == "*" || named == user)),
             )
+            && any(self.hours.is_empty(), self.hours.iter().any(|hours| hours.contains(asked.unix)))
             && any(self.hosts.is_empty(), self.hosts.iter().any(|pattern| asked.host.matches(pattern)))
     }
 
@@ -177,7 +188,7 @@ pub fn check(rules: &[Rule]) -> Vec<RuleError> {
 /// Rules, made ready to be asked for each request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
-    all: Vec<Rule>,
+    all: Vec<Arc<Rule>>,
     /// By the host's name, without a trailing dot, in lower case.
     exact: HashMap<Box<str>, Vec<u32>, ahash::RandomState>,
     /// The same for suffixes, without the leading dot.
@@ -214,7 +225,7 @@ impl Rules {
                 }
             }
         }
-        built.all = all;
+        built.all = all.into_iter().map(Arc::new).collect();
         built
     }
 
@@ -228,7 +239,7 @@ impl Rules {
     }
 
     /// The rules that may match, in their order.
-    fn candidates(&self, host: &Host) -> impl Iterator<Item = &Rule> {
+    fn candidates(&self, host: &Host) -> impl Iterator<Item = &Arc<Rule>> {
         let mut lists: Vec<&[u32]> = vec![&self.others];
         if let Host::Name(name) = host {
             let mut name = without_dot(name);
@@ -259,7 +270,7 @@ impl Rules {
 pub struct Grant {
     access: Arc<Access>,
     /// The rule that let the request in, if one did.
-    by: Option<Arc<str>>,
+    by: Option<Arc<Rule>>,
     waiting: Option<Arc<Waiting>>,
 }
 
@@ -267,7 +278,7 @@ pub struct Grant {
 #[derive(Debug)]
 struct Waiting {
     /// Rules with addresses, in their order, and what each says once the address is one of its own.
-    rules: Vec<(Rule, Result<(), Denied>)>,
+    rules: Vec<(Arc<Rule>, Result<(), Denied>)>,
     /// What holds for all other addresses, before they are judged as always.
     otherwise: Result<(), Denied>,
 }
@@ -279,7 +290,7 @@ impl Grant {
     }
 
     /// The rule that let the request in, if one did.
-    pub fn by(&self) -> Option<&Arc<str>> {
+    pub fn by(&self) -> Option<&Arc<Rule>> {
         self.by.as_ref()
     }
 
@@ -294,13 +305,13 @@ impl Grant {
     }
 
     /// May `address` be dialled for `host`? Which rule allowed it, if one did. Judged by the address.
-    pub fn destination(&self, host: &Host, address: SocketAddr) -> Result<Option<&Arc<str>>, Denied> {
+    pub fn destination(&self, host: &Host, address: SocketAddr) -> Result<Option<&Arc<Rule>>, Denied> {
         let faces = Faces::of(address.ip());
         self.access.not_ourselves(host, faces, address)?;
         if let Some(waiting) = &self.waiting {
             let decides = waiting.rules.iter().find(|(rule, _)| rule.matches_address(faces));
             if let Some((rule, verdict)) = decides {
-                return verdict.clone().map(|()| Some(&rule.name));
+                return verdict.clone().map(|()| Some(rule));
             }
             waiting.otherwise.clone()?;
         }
@@ -329,10 +340,10 @@ impl Access {
             }
             match asked.host {
                 Host::Ip(ip) if !rule.matches_address(Faces::of(*ip)) => {}
-                _ => waiting.push((rule.clone(), verdict(rule))),
+                _ => waiting.push((Arc::clone(rule), verdict(rule))),
             }
         }
-        let otherwise = decides.map_or_else(|| by_default(None), verdict);
+        let otherwise = decides.map_or_else(|| by_default(None), |rule| verdict(rule));
         if let (Host::Ip(_), Some((_, first))) = (asked.host, waiting.first()) {
             // It decides for the only address that there is.
             first.clone()?;
@@ -340,7 +351,7 @@ impl Access {
         if waiting.iter().all(|(_, verdict)| verdict.is_err()) {
             otherwise.clone()?;
         }
-        let by = decides.filter(|_| otherwise.is_ok()).map(|rule| Arc::clone(&rule.name));
+        let by = decides.filter(|_| otherwise.is_ok()).map(Arc::clone);
         let waiting = (!waiting.is_empty()).then(|| Arc::new(Waiting { rules: waiting, otherwise }));
         Ok(Grant { access: Arc::clone(self), by, waiting })
     }

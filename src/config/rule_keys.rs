@@ -2,7 +2,9 @@
 
 use super::keys::Key;
 use super::kinds::figures::{Switch, Time};
-use super::kinds::names::{FetchOver, Glob, HostPattern, HostSuffix, Net, PortSet, StatusCode, Text, Token};
+use super::kinds::names::{
+    FetchOver, Glob, HostPattern, HostSuffix, HoursOfWeek, Net, PortSet, StatusCode, Text, Token,
+};
 use super::kinds::{Expected, Given, Kind, Many, Maybe, OneOf, Wrongs};
 use super::shown;
 use crate::access;
@@ -121,6 +123,12 @@ pub(super) const ACCESS_RULE: &[RuleKey<access::rules::Rule>] = rule_keys! {
 
     /// Ports of destinations it is for.
     ports: PortSet = "all", r#"[443, "8000-8999"]"#;
+
+    /// When it is for, in UTC: "08:00-18:00", with days of the week before it or without.
+    hours: Many<HoursOfWeek> = "always", r#"["Mon-Fri 08:00-18:00", "Sat 22:00-02:00"]"#;
+
+    /// How long an exchange or a tunnel that it allows may last; then it is broken off.
+    time_limit: Maybe<Time<1>> = "as long as it takes", r#""1h""#;
 };
 
 /// A rule of access: a table of [`ACCESS_RULE`].

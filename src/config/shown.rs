@@ -14,6 +14,7 @@ use super::Settings;
 use super::keys::settings;
 use super::kinds::{Choice, Expected};
 use super::rule_keys::{ACCESS_RULE, OVERRIDE, RULE, RuleKey};
+use crate::access::hours::Hours;
 use crate::access::{self, Allowed, Ports};
 use crate::policy::rules::{Override, Rule};
 use crate::upstream::{Direct, Parent};
@@ -211,7 +212,7 @@ macro_rules! as_text {
     };
 }
 
-as_text!(String, Arc<str>, SocketAddr, IpAddr, IpNet, HeaderName);
+as_text!(String, Hours, Arc<str>, SocketAddr, IpAddr, IpNet, HeaderName);
 
 impl Shown for Parent {
     fn shown(&self, _: Unit) -> Value {

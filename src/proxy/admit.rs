@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::Settings;
 use super::refusal::Refusal;
 use crate::access::{Asked, Grant};
+use crate::clock::Moment;
 use crate::field::target::{self, Scheme, Target};
 
 /// The longest method that is forwarded: RFC 9110 names none above 16 bytes, registered ones reach 17.
@@ -41,6 +42,7 @@ pub(crate) fn admit(
     has_content: bool,
     peer: SocketAddr,
     user: Option<&str>,
+    now: Moment,
     settings: &Settings,
 ) -> Result<Admitted, Refusal> {
     settings.access.door(peer.ip(), settings.beyond_loopback).map_err(Refusal::Denied)?;
@@ -54,7 +56,7 @@ pub(crate) fn admit(
         }
         let target = Target::connect(uri)?;
         looped(headers, settings)?;
-        let grant = granted(parts, &target, peer, user, settings)?;
+        let grant = granted(parts, &target, peer, user, now, settings)?;
         return Ok(Admitted::Tunnel(target, grant));
     }
     if uri.scheme().is_none() {
@@ -62,7 +64,7 @@ pub(crate) fn admit(
     }
     let target = Target::absolute(uri)?;
     looped(headers, settings)?;
-    let grant = granted(parts, &target, peer, user, settings)?;
+    let grant = granted(parts, &target, peer, user, now, settings)?;
     if *method == Method::OPTIONS && last_hop(headers) {
         return Ok(Admitted::Local(Local::Options));
     }
@@ -83,12 +85,14 @@ fn granted(
     target: &Target,
     peer: SocketAddr,
     user: Option<&str>,
+    now: Moment,
     settings: &Settings,
 ) -> Result<Grant, Refusal> {
     let Target { scheme, host, port, .. } = target;
     // Whoever wants a tunnel wants https, by far most often; nobody can tell.
     let scheme = if parts.method == Method::CONNECT { Scheme::Https } else { *scheme };
-    let asked = Asked { client: peer.ip(), user, method: &parts.method, scheme, host, port: *port };
+    let (port, unix) = (*port, now.unix());
+    let asked = Asked { client: peer.ip(), user, method: &parts.method, scheme, host, port, unix };
     settings.access.ask(asked, settings.beyond_loopback).map_err(Refusal::Denied)
 }
 

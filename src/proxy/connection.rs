@@ -57,6 +57,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         limits,
         watch: Watch::default(),
         timer: None,
+        whole: None,
         draining: Box::pin({
             let shutdown = proxy.shutdown().clone();
             async move { shutdown.draining().await }
@@ -98,6 +99,13 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
                     write(&mut stream, &bytes, limits.write).await;
                 }
                 linger(stream).await;
+            }
+        }
+        End::Over => {
+            tracing::debug!(%peer, "an exchange lasted longer than the rule that allowed it lets it");
+            // What has come must not look whole.
+            if let Err(error) = stream.set_zero_linger() {
+                tracing::debug!(%error, "the reset could not be arranged");
             }
         }
         End::Late(phase) => {
@@ -158,6 +166,8 @@ enum End {
     Done,
     Broken(hyper::Error),
     Late(Phase),
+    /// The exchange lasted longer than a rule of access lets it.
+    Over,
 }
 
 /// What the connection was waiting for when it was last looked at, and since when.
@@ -175,6 +185,8 @@ struct Watched {
     limits: Limits,
     watch: Watch,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The end of the exchange of this number, where it has a limit.
+    whole: Option<(u64, Pin<Box<Sleep>>)>,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
     waits: bool,
     drained: bool,
@@ -182,6 +194,19 @@ struct Watched {
 }
 
 impl Watched {
+    /// Whether the running exchange has lasted as long as it may.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(limit) = self.link.time_limit() else {
+            self.whole = None;
+            return false;
+        };
+        let exchange = self.link.exchanges();
+        if self.whole.as_ref().is_none_or(|(of, _)| *of != exchange) {
+            self.whole = Some((exchange, Box::pin(tokio::time::sleep(limit))));
+        }
+        self.whole.as_mut().is_some_and(|(_, timer)| timer.as_mut().poll(cx).is_ready())
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         // A task keeps its waker, so to be woken it is enough to have asked once.
         if !self.drained && (!self.waits || self.shutdown.is_draining()) {
@@ -197,6 +222,9 @@ impl Watched {
         let phase = self.link.phase();
         if phase == Phase::Exchange && self.link.wait_for_interim(cx.waker()) && !self.link.writing().0 {
             cx.waker().wake_by_ref();
+        }
+        if self.is_over(cx) {
+            return Poll::Ready(End::Over);
         }
         let (blocked, written) = self.link.writing();
         let seen = Some((phase, self.link.exchanges(), blocked, written));

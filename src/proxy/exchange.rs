@@ -4,9 +4,11 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::link::Link;
 use super::relay::Carried;
+use crate::access::rules::Rule;
 use crate::access::{Decision, Grant, RuleName};
 use crate::body::{Body, Buffered, Done, Ended, Metered};
 use crate::cache::{CacheResult, Outcome};
@@ -32,6 +34,8 @@ pub(crate) struct Exchange {
     /// The response ends with the connection: nothing else tells its client where.
     close_delimited: bool,
     sent: bool,
+    /// Of the rule that allowed it.
+    time_limit: Option<Duration>,
 }
 
 impl Exchange {
@@ -74,6 +78,7 @@ impl Exchange {
             buffered: None,
             close_delimited: false,
             sent: false,
+            time_limit: None,
         }
     }
 
@@ -119,8 +124,16 @@ impl Exchange {
     }
 
     /// The same, known when the address is.
-    pub(crate) fn allowed_by(&mut self, rule: Option<Arc<str>>) {
-        self.record.rule = rule.map(|rule| Decision::Allowed(RuleName::Given(rule)));
+    pub(crate) fn allowed_by(&mut self, rule: Option<Arc<Rule>>) {
+        let Some(rule) = rule else { return };
+        self.record.rule = Some(Decision::Allowed(RuleName::Given(Arc::clone(&rule.name))));
+        self.time_limit = rule.time_limit;
+        self.link.limit_time(rule.time_limit);
+    }
+
+    /// How long it may last, where the rule that allowed it says.
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        self.time_limit
     }
 
     /// The limit that the request's head is over.

@@ -11,6 +11,7 @@ use super::forward;
 use super::refusal::Refusal;
 use crate::access::Grant;
 use crate::cache::Failure;
+use crate::clock::Moment;
 use crate::field::status::ProxyError;
 use crate::policy::explain::Why;
 
@@ -20,6 +21,7 @@ pub fn rehearse(
     method: &Method,
     uri: &Uri,
     headers: &mut HeaderMap,
+    now: Moment,
     settings: &Settings,
 ) -> Result<Grant, Value> {
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -32,7 +34,7 @@ pub fn rehearse(
     if let Some(host) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
         parts.headers.entry(header::HOST).or_insert(host);
     }
-    let grant = match admit(&parts, false, peer, None, settings) {
+    let grant = match admit(&parts, false, peer, None, now, settings) {
         Ok(Admitted::Forward(_, grant)) => grant,
         Ok(Admitted::Tunnel(..) | Admitted::Local(_)) => {
             return Err(told(Refusal::Malformed(format!("request target: found {uri}, expected a URL"))));

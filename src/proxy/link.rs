@@ -16,6 +16,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -63,6 +64,8 @@ pub(crate) struct Link {
     /// Set by a body that broke off where framing can't tell: the client must see a reset.
     reset: AtomicBool,
     tunnel: Mutex<Option<Box<Tunnel>>>,
+    /// How long the running exchange may last, in milliseconds; 0: as long as it takes.
+    time_limit: AtomicU64,
     /// Whether something is in `unflushed`, told without its lock.
     holds: AtomicBool,
     /// What pays for bytes of a response that wait for the socket.
@@ -93,6 +96,7 @@ impl Link {
     pub(crate) fn exchange_begins(&self, counted: bool) {
         self.counted.store(counted, Ordering::Relaxed);
         self.withheld.store(false, Ordering::Relaxed);
+        self.time_limit.store(0, Ordering::Relaxed);
         self.exchanges.fetch_add(1, Ordering::Relaxed);
         self.phase.store(Phase::Exchange as u8, Ordering::Relaxed);
     }
@@ -104,6 +108,18 @@ impl Link {
         let begun = !self.at_end.load(Ordering::Relaxed) && !self.counted.load(Ordering::Relaxed);
         let phase = if begun { Phase::Head } else { Phase::Idle };
         self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// The running exchange may last so long.
+    pub(crate) fn limit_time(&self, limit: Option<Duration>) {
+        let limit = limit.map_or(0, |limit| limit.as_millis() as u64);
+        self.time_limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// How long the running exchange may last, where that has a limit.
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        let limit = self.time_limit.load(Ordering::Relaxed);
+        (limit > 0 && !self.is_between_exchanges()).then_some(Duration::from_millis(limit))
     }
 
     /// Requests taken so far.

@@ -253,7 +253,7 @@ impl Proxy {
         let mut exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
         let admitted = self
             .paced(call.peer, exchange.began(), &settings)
-            .and_then(|()| admit(&parts, has_content, call.peer, None, &settings));
+            .and_then(|()| admit(&parts, has_content, call.peer, None, exchange.began(), &settings));
         match admitted {
             Ok(Admitted::Forward(target, grant)) => {
                 exchange.granted(&grant);

@@ -49,6 +49,8 @@ pub(crate) enum End {
     Broken,
     /// Nothing moved for the limit.
     Idle,
+    /// It lasted as long as it may.
+    Over,
     /// The process ends.
     Drained,
 }
@@ -99,6 +101,8 @@ pub(crate) struct Way<'a> {
     pub(crate) shutdown: &'a Shutdown,
     /// What the client may be sent, where that has a limit.
     pub(crate) allowance: Option<&'a Allowance>,
+    /// How long it may last, where that has a limit.
+    pub(crate) longest: Option<Duration>,
 }
 
 /// Runs until both sides have closed, one broke off, or nothing moved for the limit. `early_up` is what the
@@ -154,8 +158,12 @@ pub(crate) async fn relay(
 
 /// Resolves when nothing has moved for `idle`, or for a short while when draining.
 async fn watch(way: &Way<'_>) -> End {
-    let Way { idle, carried, shutdown, .. } = *way;
+    let Way { idle, carried, shutdown, longest, .. } = *way;
     loop {
+        let rest = longest.map_or(Duration::MAX, |longest| longest.saturating_sub(carried.begun.elapsed()));
+        if rest.is_zero() {
+            return End::Over;
+        }
         let draining = shutdown.is_draining();
         let (limit, end) =
             if draining { (SILENT_WHILE_DRAINING.min(idle), End::Drained) } else { (idle, End::Idle) };
@@ -163,6 +171,7 @@ async fn watch(way: &Way<'_>) -> End {
         if left.is_zero() {
             return end;
         }
+        let left = left.min(rest);
         if draining {
             tokio::time::sleep(left).await;
         } else {

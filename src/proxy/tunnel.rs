@@ -62,6 +62,7 @@ impl Tunnel {
         allowance: Option<&Allowance>,
     ) {
         let Self { far, early: early_down, idle, mut exchange } = self;
+        let longest = exchange.time_limit();
         let carried = Arc::new(Carried::new());
         exchange.carries(Arc::clone(&carried));
         let _active = active;
@@ -75,7 +76,7 @@ impl Tunnel {
                 }
             },
         };
-        let way = Way { idle, carried: &carried, buffers, shutdown, allowance };
+        let way = Way { idle, carried: &carried, buffers, shutdown, allowance, longest };
         let end = relay::relay(client, far, early, early_down, &way).await;
         exchange.finish(0, end == End::Closed);
     }

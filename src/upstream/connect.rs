@@ -23,6 +23,7 @@ use super::pool::Pool;
 use super::resolve::{Failure, Family};
 use super::wire::Stream;
 use super::{Way, tunnel};
+use crate::access::rules::Rule;
 use crate::access::{Denied, Grant};
 use crate::clock::Stopwatch;
 use crate::field::status::ProxyError;
@@ -122,7 +123,7 @@ pub(super) async fn judge(
     way: &Way,
     target: &Target,
     grant: &Grant,
-) -> Result<Option<Arc<str>>, UpstreamError> {
+) -> Result<Option<Arc<Rule>>, UpstreamError> {
     let name = match &target.host {
         Host::Name(name) => name,
         Host::Ip(ip) => {

@@ -49,6 +49,7 @@ use self::resolve::Resolve;
 use self::stats::Counters;
 use self::tls::Tls;
 use crate::access::Grant;
+use crate::access::rules::Rule;
 use crate::body::{Body, Buffered, Buffers};
 use crate::clock::Clock;
 use crate::field::target::{Host, Target};
@@ -267,7 +268,7 @@ impl Upstream {
 
     /// Judges where `host` leads now, without a connection: which rule allows one of its addresses, if one does. Where
     /// parents resolve names, what can be told by the name alone.
-    pub async fn judge(&self, target: &Target, grant: &Grant) -> Result<Option<Arc<str>>, UpstreamError> {
+    pub async fn judge(&self, target: &Target, grant: &Grant) -> Result<Option<Arc<Rule>>, UpstreamError> {
         let way = self.0.way.load_full();
         connect::judge(&way, target, grant).await
     }

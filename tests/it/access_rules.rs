@@ -101,6 +101,40 @@ fn an_allowed_address_is_the_only_one_that_a_rule_opens() {
     proxy.log.wait_count("the rule", 2, |line| line.contains("\"rule\":\"inside\""));
 }
 
+/// Neither ends by itself.
+#[test]
+fn an_exchange_ends_with_the_time_that_its_rule_gives_it() {
+    let origin = Origin::start();
+    origin.on("/drips", |x| {
+        x.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+        while x.written("x") {
+            std::thread::yield_now();
+            if !x.written("y") {
+                break;
+            }
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+        }
+    });
+    let proxy = Proxy::with(
+        "[[access.rules]]\nname = 'short'\naction = 'allow'\nmethods = ['GET', 'CONNECT']\ntime_limit = '300ms'\n",
+    );
+    let mut client = proxy.client();
+    client.begin("GET", &origin.url("/drips"), &[], "");
+    let response = client.try_response("GET").unwrap();
+    assert!(response.status == 200 && response.broken.is_some(), "{response}");
+    let mut client = proxy.client();
+    client.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", origin.address));
+    client.response("CONNECT").assert_status(200);
+    assert!(client.wire.ends());
+    // The next exchange on a connection has its own time.
+    origin.serve("/x", "200 OK", &[], b"x");
+    let mut client = proxy.client();
+    let began = larder::clock::Stopwatch::start();
+    while began.elapsed().as_millis() < 500 {
+        client.get(&origin.url("/x")).assert_body("x");
+    }
+}
+
 #[test]
 fn rules_are_reloaded_and_wrong_ones_refused() {
     let origin = Origin::start();

@@ -21,6 +21,10 @@ fn rule(text: &str) -> Rule {
                 let scheme = |value: String| if value == "http" { Scheme::Http } else { Scheme::Https };
                 rule.schemes = values().map(scheme).collect();
             }
+            // The tests' time is the epoch's first second, of a Thursday.
+            "hours" => {
+                rule.hours = values().map(|value| Hours::parse(&value.replace('_', " ")).unwrap()).collect();
+            }
             "hosts" => rule.hosts = values().collect(),
             "addresses" => rule.addresses = networks(),
             "ports" => {
@@ -47,7 +51,8 @@ fn verdict(rules: &[&str], asked: &str, address: &str) -> String {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let (host, port) = (target::authority(host.as_bytes()).unwrap().0, port.parse().unwrap());
     let scheme = if method == Method::CONNECT { Scheme::Https } else { Scheme::Http };
-    let asked = Asked { client: client.parse().unwrap(), user, method: &method, scheme, host: &host, port };
+    let asked =
+        Asked { client: client.parse().unwrap(), user, method: &method, scheme, host: &host, port, unix: 0 };
     let granted = access(rules).ask(asked, false);
     let grant = match granted {
         Err(denied) => return format!("no {}", denied.rule),
@@ -55,7 +60,7 @@ fn verdict(rules: &[&str], asked: &str, address: &str) -> String {
     };
     match grant.destination(&host, SocketAddr::new(address.parse().unwrap(), port)) {
         Err(denied) => format!("later no {}", denied.rule),
-        Ok(Some(rule)) => format!("yes {rule}"),
+        Ok(Some(rule)) => format!("yes {}", rule.name),
         Ok(None) => "yes".to_owned(),
     }
 }
@@ -87,6 +92,8 @@ fn the_first_rule_that_matches_decides() {
         (&["a deny hosts=203.0.113.7"], "127.0.0.1 GET 203.0.113.7 80", PUBLIC, "no a"),
         (&["a deny ports=8080"], "127.0.0.1 GET www.example.com 8080", PUBLIC, "no a"),
         (&["a deny ports=8080"], get, PUBLIC, "yes"),
+        (&["a deny hours=Thu_00:00-01:00"], get, PUBLIC, "no a"),
+        (&["a deny hours=Thu_01:00-24:00,Fri_00:00-24:00"], get, PUBLIC, "yes"),
         (&["a deny users=eve"], "127.0.0.1 eve@GET www.example.com 80", PUBLIC, "no a"),
         (&["a deny users=eve"], "127.0.0.1 bob@GET www.example.com 80", PUBLIC, "yes"),
         (&["a deny users=*"], "127.0.0.1 bob@GET www.example.com 80", PUBLIC, "no a"),
@@ -204,8 +211,15 @@ fn time_of_ten_thousand_rules_that_are_all_tried() {
     let access = Arc::new(Access::new(Options { rules: all, ..Options::default() }, Vec::new()));
     let host = target::authority(b"www.example.com").unwrap().0;
     let client = "127.0.0.1".parse().unwrap();
-    let asked =
-        Asked { client, user: None, method: &Method::GET, scheme: Scheme::Http, host: &host, port: 80 };
+    let asked = Asked {
+        client,
+        user: None,
+        method: &Method::GET,
+        scheme: Scheme::Http,
+        host: &host,
+        port: 80,
+        unix: 0,
+    };
     let began = crate::clock::Stopwatch::start();
     for _ in 0..1_000 {
         assert!(access.ask(asked, false).is_ok());

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 
 use super::figures::{integer, text};
 use super::{Expected, Extending, Given, Kind, Many, Wrongs, wrong};
+use crate::access::hours::Hours;
 use crate::access::{Allowed, Ports};
 use crate::config::shown::Unit;
 use crate::config::units;
@@ -63,6 +64,8 @@ kinds! {
     Token: "a token: letters, digits and any of !#$%&'*+-.^_`|~";
     /// What Upgrade names: a protocol, with or without a version. RFC 9110 section 7.8.
     Protocol: "a protocol, with or without a version, such as \"websocket\" or \"foo/1\"";
+    /// Hours of the week.
+    HoursOfWeek: "hours in UTC such as \"08:00-18:00\" or \"Mon-Fri 08:00-18:00\"";
     /// Text that is not empty.
     Text: "a string that is not empty";
     /// A path; the empty string is none.
@@ -237,6 +240,12 @@ impl Kind<String> for Glob {
 impl Kind<String> for Token {
     fn read(given: Given) -> Result<String, Wrongs> {
         parsed::<Self, _>(given, |text| is_token(text).then(|| text.to_owned()))
+    }
+}
+
+impl Kind<Hours> for HoursOfWeek {
+    fn read(given: Given) -> Result<Hours, Wrongs> {
+        parsed::<Self, _>(given, Hours::parse)
     }
 }
 
