@@ -51,6 +51,7 @@ mod setup;
 mod sidecar;
 mod site;
 mod sites;
+mod soak;
 mod sources;
 mod splits;
 mod streaming;

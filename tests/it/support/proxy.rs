@@ -35,6 +35,9 @@ pub(crate) struct Start {
     listen: Option<Vec<String>>,
     admin_listen: Option<String>,
     deaf: bool,
+    unheard: bool,
+    /// Instead of the binary that was built with the tests.
+    binary: Option<PathBuf>,
     /// What the shell's `ulimit` is given before it starts.
     ulimit: Option<String>,
 }
@@ -233,6 +236,18 @@ impl Start {
         self
     }
 
+    /// Its standard output goes nowhere, and is not kept.
+    pub(crate) fn unheard(mut self) -> Self {
+        self.unheard = true;
+        self
+    }
+
+    /// Another build of it, if there is one.
+    pub(crate) fn binary(mut self, file: Option<PathBuf>) -> Self {
+        self.binary = file;
+        self
+    }
+
     /// The limit of open files that it starts with, as the shell's `ulimit` takes it.
     pub(crate) fn ulimit(mut self, limit: &str) -> Self {
         self.ulimit = Some(limit.to_owned());
@@ -245,7 +260,7 @@ impl Start {
         let file = directory.path().join("larder.toml");
         std::fs::write(&file, render(!self.closed, &self.config)).unwrap();
         let listen = self.listen.unwrap_or_else(|| vec!["127.0.0.1:0".to_owned()]);
-        let mut start = command();
+        let mut start = self.binary.map_or_else(command, command_of);
         if let Some(limit) = self.ulimit {
             let binary = start.get_program().to_owned();
             start = command_of("sh");
@@ -259,11 +274,14 @@ impl Start {
             .args(&self.arguments)
             .envs(self.environment)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(if self.unheard { Stdio::null() } else { Stdio::piped() })
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let log = if self.deaf { Lines::default() } else { Lines::read(child.stdout.take().unwrap()) };
+        let log = match child.stdout.take_if(|_| !self.deaf) {
+            Some(stdout) => Lines::read(stdout),
+            None => Lines::default(),
+        };
         let diagnostics = Lines::read(child.stderr.take().unwrap());
         // The admin listener's line comes last.
         let admin = diagnostics.wait("start", |l| l.starts_with("larder: admin listening on "));
