@@ -34,8 +34,9 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// RFC 8305 section 3: "Resolution Delay", recommended 50 ms.
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// How often, and with what pause, an attempt begins anew where descriptors are wanting: for two seconds.
-const WANT_PAUSES: u32 = 40;
+/// How often, and with what pause, an attempt begins anew where descriptors are wanting: for nine seconds, so that by
+/// default that is what is told, and not that the time for connecting is over.
+const WANT_PAUSES: u32 = 180;
 const WANT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where a connection leads, and how.
