@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::access::Access;
+use crate::access::authentication::{Authenticator, Memory};
 use crate::admin::{self, Admin, Control, ControlError, Explain, Purge, PurgeWhat, Purged, Reloaded, Stored};
 use crate::body::Buffers;
 use crate::cache::{self, Cache};
@@ -86,6 +87,8 @@ struct App {
     last_reload: Mutex<serde_json::Value>,
     /// Addresses of our own, refused as destinations.
     own: Vec<SocketAddr>,
+    /// What is remembered of those who say who they are.
+    authentication: Arc<Memory>,
     /// Our name in Via where none is configured: the same for the life of the process.
     pseudonym: String,
     ready: AtomicBool,
@@ -107,8 +110,9 @@ impl App {
         let store = Store::new(&settings.store, &settings.body);
         let cache = Arc::new(Cache::new(store, upstream.clone(), clock.clone(), shutdown.clone()));
         let pseudonym = random_pseudonym();
+        let authentication = Arc::new(Memory::new());
         let proxy = Arc::new(Proxy::new(
-            snapshot(&settings, &own, &pseudonym)?,
+            snapshot(&settings, &own, &pseudonym, &authentication)?,
             Arc::clone(&cache),
             upstream.clone(),
             buffers.clone(),
@@ -131,6 +135,7 @@ impl App {
             clock,
             last_reload: Mutex::default(),
             own,
+            authentication,
             pseudonym,
             ready: AtomicBool::new(false),
         }))
@@ -164,7 +169,8 @@ impl App {
             .map_err(|errors| ControlError::Refused(errors.0.iter().map(ToString::to_string).collect()))?;
         let changes = diff::diff(&settings, &new);
         let running = diff::running(&settings, &new);
-        let snapshot = snapshot(&running, &self.own, &self.pseudonym).map_err(|e| refused(&e))?;
+        let snapshot =
+            snapshot(&running, &self.own, &self.pseudonym, &self.authentication).map_err(|e| refused(&e))?;
         self.upstream.reconfigure(running.upstream.clone()).map_err(|e| refused(&e))?;
         // From here on nothing can fail.
         self.cache.store().reconfigure(&running.store, &running.body);
@@ -293,10 +299,16 @@ fn blocking<T: Send + 'static>(
 }
 
 /// What one exchange sees of the settings.
-fn snapshot(settings: &Settings, own: &[SocketAddr], pseudonym: &str) -> anyhow::Result<proxy::Settings> {
+fn snapshot(
+    settings: &Settings,
+    own: &[SocketAddr],
+    pseudonym: &str,
+    authentication: &Arc<Memory>,
+) -> anyhow::Result<proxy::Settings> {
     Ok(proxy::Settings {
         options: settings.proxy.clone(),
         access: Arc::new(Access::new(settings.access.clone(), own.to_vec())),
+        authentication: Authenticator::new(&settings.access.authentication, authentication).map(Arc::new),
         cache: Arc::new(cache::Settings {
             options: settings.cache.clone(),
             policy: settings.policy.clone(),

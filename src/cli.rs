@@ -4,6 +4,7 @@
 
 mod client;
 mod environment;
+mod htdigest;
 mod live;
 mod man;
 mod render;
@@ -73,6 +74,13 @@ Examples:
 const RELOAD: &str = "\
 Example:
   larder reload";
+const HTDIGEST: &str = "\
+Examples:
+  larder htdigest /etc/larder/users.htdigest alice
+  larder htdigest --realm office users.htdigest alice
+
+A user who is there already gets the new password. The file is for access.digest_file, the realm that of \
+access.realm; larder reload reads both again.";
 const ENV: &str = "\
 Examples:
   eval \"$(larder env)\"
@@ -122,7 +130,7 @@ pub struct Flags {
     /// Admin listener's address, or "off" [default: 127.0.0.1:9128]
     #[arg(long, global = true, env = "LARDER_ADMIN_LISTEN", hide_env_values = true, value_name = "ADDR", value_parser = admin_listen)]
     pub admin_listen: Option<AdminListen>,
-    /// Memory to store in, such as 1GiB [default: 25%]
+    /// Cache size [default: 25%]
     #[arg(long, global = true, env = "LARDER_MEMORY", hide_env_values = true, value_name = "SIZE", value_parser = |text: &str| expected(units::memory(text)))]
     pub memory: Option<u64>,
     /// Ports for CONNECT: 443,8000-8999, or "any" [default: 443]
@@ -254,6 +262,19 @@ pub enum Command {
         #[arg(value_name = "SHELL")]
         shell: clap_complete::Shell,
     },
+    /// Set a user's password for Digest, which is asked for
+    #[command(after_help = HTDIGEST)]
+    Htdigest {
+        /// File of users, made where there is none
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// User's name
+        #[arg(value_name = "USER")]
+        user: String,
+        /// What the password is for, as access.realm says
+        #[arg(long, value_name = "REALM", default_value = "larder", value_parser = |text: &str| expected(units::realm(text)))]
+        realm: String,
+    },
     /// Print the manual page
     #[command(after_help = MAN)]
     Man,
@@ -286,6 +307,7 @@ impl Command {
             | Self::Run { .. }
             | Self::Completions { .. }
             | Self::Man
+            | Self::Htdigest { .. }
             | Self::Top { .. } => false,
         }
     }
@@ -325,6 +347,7 @@ impl Flags {
             memory: self.memory,
             connect_ports: self.connect_ports.clone(),
             allow_private: self.allow_private,
+            without_users: false,
             parents_from_environment: false,
         }
     }
@@ -402,21 +425,26 @@ pub async fn run_client<F>(command: &Command, overrides: &Overrides, alone: F) -
 where
     F: AsyncFnOnce(Settings, Explain) -> anyhow::Result<Value>,
 {
+    let asking = &Overrides { without_users: true, ..overrides.clone() };
     match command {
         Command::Serve | Command::Run { .. } => anyhow::bail!("this command serves, and asks nobody"),
         Command::Man => {
             print(&man::page()?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Htdigest { file, user, realm } => {
+            htdigest::run(file, user, realm)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Check { file } => Ok(check(overrides, file.as_ref())),
-        Command::Healthcheck => client::healthcheck(listening(overrides)?).await,
+        Command::Healthcheck => client::healthcheck(listening(asking)?).await,
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "larder", &mut text);
             print(&text)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Env { shell } => match Settings::load(overrides) {
+        Command::Env { shell } => match Settings::load(asking) {
             Ok(settings) => env(*shell, &settings),
             Err(errors) => Ok(report(&errors)),
         },
@@ -425,7 +453,7 @@ where
         | Command::Ls { .. }
         | Command::Top { .. }
         | Command::Stats { .. }
-        | Command::Reload { .. } => match Settings::load(overrides) {
+        | Command::Reload { .. } => match Settings::load(asking) {
             Ok(settings) => match command {
                 Command::Top { interval, count } => live::top(&settings, *interval, *count).await,
                 _ => client::ask(command, settings, alone).await,
@@ -530,6 +558,7 @@ mod tests {
             memory: Some(512 << 20),
             connect_ports: Some(Ports::List(vec![443..=443, 8000..=8999])),
             allow_private: Some(true),
+            without_users: false,
             parents_from_environment: false,
         };
         let flags = [

@@ -3,6 +3,7 @@
 //! Every refusal is a [`Denied`] that names its rule and the line that would change it. Destinations are judged by the
 //! address that is really dialled, never by name, so that no spelling, no answer of a name server and no change of it
 //! gets around. Nothing here waits; the only look outside is whether an address is one of this machine's.
+pub mod authentication;
 pub mod destination;
 pub mod hours;
 pub mod ports;
@@ -34,6 +35,8 @@ pub struct Options {
     pub allow_destinations: Vec<IpNet>,
     /// `access.allow_hosts`: hosts whose addresses are not judged (exact, or `.suffix`).
     pub allow_hosts: Vec<String>,
+    /// Who clients have to say they are.
+    pub authentication: authentication::Options,
     /// `access.trace`: whether TRACE goes on to origins. Default false.
     pub trace: bool,
     /// `access.rules`, in the order of the file: the first that matches decides.
@@ -78,6 +81,8 @@ impl Default for Allowed<Ports> {
 /// The names of all rules that refuse: a closed set, for the metrics.
 pub const RULES: &[&str] = &[
     CLIENT,
+    authentication::RULE,
+    authentication::LIMIT_RULE,
     CONNECT_PORT,
     PORT,
     DESTINATION_SELF,

@@ -98,6 +98,7 @@ impl Question {
             | Command::Run { .. }
             | Command::Completions { .. }
             | Command::Man
+            | Command::Htdigest { .. }
             | Command::Top { .. } => return None,
         })
     }

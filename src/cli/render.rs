@@ -23,7 +23,8 @@ pub(super) fn answer(command: &Command, answer: &Value) -> String {
         | Command::Env { .. }
         | Command::Run { .. }
         | Command::Completions { .. }
-        | Command::Man => {
+        | Command::Man
+        | Command::Htdigest { .. } => {
             let mut text = String::new();
             tree(&mut text, answer, 0);
             text

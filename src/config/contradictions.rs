@@ -76,6 +76,16 @@ fn access_rules(draft: &mut Draft) {
             rule.name = format!("access-rule-{}", index + 1).into();
         }
     }
+    let access = &draft.settings.access;
+    let nobody = access.authentication.basic_file.is_none() && access.authentication.digest_file.is_none();
+    if let Some(index) = access.rules.iter().position(|rule| nobody && !rule.users.is_empty()) {
+        draft.problems.push(Problem {
+            place: draft.places.get("access.rules").cloned().unwrap_or(Place::Default),
+            key: format!("access.rules[{index}].users"),
+            found: "users, and nobody has to say who it is".to_owned(),
+            expected: "access.basic_file or access.digest_file beside it".to_owned(),
+        });
+    }
     for error in crate::access::rules::check(&draft.settings.access.rules) {
         draft.problems.push(Problem {
             place: draft.places.get("access.rules").cloned().unwrap_or(Place::Default),

@@ -39,6 +39,16 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
             When::Live | When::Restart => {}
         }
     }
+    // The files may say something else under the same names.
+    let (users, others) = (&old.access.authentication, &new.access.authentication);
+    for (key, changed) in [
+        ("access.basic_file", users.basic != others.basic),
+        ("access.digest_file", users.digest != others.digest),
+    ] {
+        if changed && !changes.live.contains(&key) {
+            changes.live.push(key);
+        }
+    }
     if old.rules != new.rules {
         changes.live.push("rules");
     }

@@ -22,6 +22,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 pub mod units;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,8 @@ pub struct Overrides {
     pub connect_ports: Option<Ports>,
     /// `--allow-private`, `LARDER_ALLOW_PRIVATE`: instead of `access.allow_private`.
     pub allow_private: Option<bool>,
+    /// A command that asks a running proxy: the files of users are not read, which may be for the proxy alone.
+    pub without_users: bool,
     /// `larder run`, which takes the place of a proxy that the environment names: as `upstream.from_environment`,
     /// unless the file says something of parents.
     pub parents_from_environment: bool,

@@ -13,7 +13,7 @@ use super::kinds::{Expected, Given, Kind, Many, Wrongs, names, shown, wrong};
 use super::problem::{Errors, Place, Problem, Wrong, line_and_column};
 use super::rule_keys::OneRule;
 use super::suggest::nearest;
-use super::{AdminListen, Overrides, Settings, contradictions, defaults};
+use super::{AdminListen, Overrides, Settings, contradictions, defaults, users};
 use crate::body::buffers;
 use crate::policy::rules::Rule;
 use crate::{store, upstream};
@@ -96,6 +96,9 @@ pub(super) fn resolve(
     File { text, path }.read(&mut draft);
     apply(overrides, &mut draft);
     derive(&mut draft, environment);
+    if !overrides.without_users {
+        users::read(&mut draft);
+    }
     contradictions::find(&mut draft);
     if draft.problems.is_empty() { Ok(draft.settings) } else { Err(Errors(draft.problems)) }
 }

@@ -108,6 +108,10 @@ pub(super) const ACCESS_RULE: &[RuleKey<access::rules::Rule>] = rule_keys! {
     /// Networks of clients it is for.
     clients: Many<Net> = "all", r#"["10.1.0.0/16"]"#;
 
+    /// Users it is for, such as ["alice"]; ["*"] is all of them. Only with access.basic_file or
+    /// access.digest_file.
+    users: Many<Text> = "all", "";
+
     /// Methods it is for, in their case.
     methods: Many<Token> = "all", r#"["POST", "PUT"]"#;
 

@@ -481,7 +481,12 @@ fn every_key_makes_a_difference() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), authority()).unwrap();
     let ca_file = format!("{:?}", file.path());
+    let (basic, digest) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let (basic_file, digest_file) = (format!("{:?}", basic.path()), format!("{:?}", digest.path()));
     let values = [
+        ("access.basic_file", basic_file.as_str()),
+        ("access.digest_file", digest_file.as_str()),
+        ("access.realm", "\"a\""),
         ("server.listen", "[\"127.0.0.1:1\"]"),
         ("server.workers", "99"),
         ("server.drain", "\"1s\""),

@@ -20,6 +20,9 @@ pub const PORTS: &str = "\"any\", or ports and ranges of ports from 1 to 65535, 
 /// What an address looks like.
 pub const ADDRESS: &str = "an IP address and a port, such as \"127.0.0.1:3128\" or \"[::1]:3128\"";
 
+/// As it stands behind "expected".
+pub const REALM: &str = "1 to 64 visible ASCII characters and spaces, without quotes, backslashes and colons";
+
 /// Bytes from `512MiB`, `64KiB`, `1.5GB` or plain bytes.
 pub fn size(text: &str) -> Result<u64, &'static str> {
     let text = text.trim();
@@ -82,6 +85,14 @@ fn port(text: &str) -> Option<u16> {
 /// An IP address and a port.
 pub fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.trim().parse().map_err(|_| ADDRESS)
+}
+
+/// What users authenticate for: it stands in a quoted string, and between colons in a file. RFC 9110 section 11.5.
+pub fn realm(text: &str) -> Result<String, &'static str> {
+    let fits = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\:".contains(&byte);
+    let text = text.trim();
+    let is_one = (1..=64).contains(&text.len()) && text.bytes().all(fits);
+    if is_one { Ok(text.to_owned()) } else { Err(REALM) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use super::Settings;
 use super::refusal::Refusal;
+use crate::access::authentication::Principal;
 use crate::access::{Asked, Grant};
 use crate::clock::Moment;
 use crate::field::target::{self, Scheme, Target};
@@ -36,12 +37,13 @@ pub(crate) enum Local {
     Page,
 }
 
-/// Lets a request in, or says why not.
+/// Lets a request in, or says why not. Who asks this proxy itself for something does not have to say who it is: a
+/// browser fetches its configuration (PAC) before it can.
 pub(crate) fn admit(
     parts: &Parts,
     has_content: bool,
     peer: SocketAddr,
-    user: Option<&str>,
+    principal: &Principal,
     now: Moment,
     settings: &Settings,
 ) -> Result<Admitted, Refusal> {
@@ -51,20 +53,22 @@ pub(crate) fn admit(
     host(parts)?;
     let Parts { method, uri, headers, .. } = parts;
     if method == Method::CONNECT {
+        known(principal)?;
         if has_content || headers.contains_key(header::CONTENT_LENGTH) {
             return Err(Refusal::Malformed("CONNECT with content: found a body, expected none".into()));
         }
         let target = Target::connect(uri)?;
         looped(headers, settings)?;
-        let grant = granted(parts, &target, peer, user, now, settings)?;
+        let grant = granted(parts, &target, peer, principal, now, settings)?;
         return Ok(Admitted::Tunnel(target, grant));
     }
     if uri.scheme().is_none() {
         return own(method, uri);
     }
+    known(principal)?;
     let target = Target::absolute(uri)?;
     looped(headers, settings)?;
-    let grant = granted(parts, &target, peer, user, now, settings)?;
+    let grant = granted(parts, &target, peer, principal, now, settings)?;
     if *method == Method::OPTIONS && last_hop(headers) {
         return Ok(Admitted::Local(Local::Options));
     }
@@ -84,7 +88,7 @@ fn granted(
     parts: &Parts,
     target: &Target,
     peer: SocketAddr,
-    user: Option<&str>,
+    principal: &Principal,
     now: Moment,
     settings: &Settings,
 ) -> Result<Grant, Refusal> {
@@ -92,8 +96,17 @@ fn granted(
     // Whoever wants a tunnel wants https, by far most often; nobody can tell.
     let scheme = if parts.method == Method::CONNECT { Scheme::Https } else { *scheme };
     let (port, unix) = (*port, now.unix());
+    let user = principal.name().map(|name| &**name);
     let asked = Asked { client: peer.ip(), user, method: &parts.method, scheme, host, port, unix };
     settings.access.ask(asked, settings.beyond_loopback).map_err(Refusal::Denied)
+}
+
+/// Who has to say who it is has done so.
+fn known(principal: &Principal) -> Result<(), Refusal> {
+    match principal {
+        Principal::NotAsked | Principal::Known(_) => Ok(()),
+        Principal::Unknown(unknown) => Err(Refusal::Unauthenticated(unknown.clone())),
+    }
 }
 
 /// Asterisk-form and origin-form: addressed to this proxy itself.

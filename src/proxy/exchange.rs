@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::link::Link;
 use super::relay::Carried;
+use crate::access::authentication::Principal;
 use crate::access::rules::Rule;
 use crate::access::{Decision, Grant, RuleName};
 use crate::body::{Body, Buffered, Done, Ended, Metered};
@@ -62,6 +63,7 @@ impl Exchange {
             first_byte: None,
             outcome: Outcome::default(),
             complete: false,
+            user: None,
             rule: None,
             limit: None,
             content_type: None,
@@ -111,6 +113,11 @@ impl Exchange {
     /// Counts the request's content as it passes.
     pub(crate) fn counter(&mut self) -> Arc<AtomicU64> {
         Arc::clone(self.content.get_or_insert_with(Arc::default))
+    }
+
+    /// Who the client has proved to be.
+    pub(crate) fn is_for(&mut self, principal: &Principal) {
+        self.record.user = principal.name().cloned();
     }
 
     /// The rule of access that refused.

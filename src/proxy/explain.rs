@@ -10,13 +10,14 @@ use super::admit::{Admitted, admit};
 use super::forward;
 use super::refusal::Refusal;
 use crate::access::Grant;
+use crate::access::authentication::Principal;
 use crate::cache::Failure;
 use crate::clock::Moment;
 use crate::field::status::ProxyError;
 use crate::policy::explain::Why;
 
 /// Lets a request for `uri` by a client on this machine through the gate, and leaves in `headers` what the cache would
-/// see. The error is the refusal, as [`failed`] tells one.
+/// see. Who the client is, is not asked. The error is the refusal, as [`failed`] tells one.
 pub fn rehearse(
     method: &Method,
     uri: &Uri,
@@ -34,7 +35,7 @@ pub fn rehearse(
     if let Some(host) = host.and_then(|host| HeaderValue::from_str(host).ok()) {
         parts.headers.entry(header::HOST).or_insert(host);
     }
-    let grant = match admit(&parts, false, peer, None, now, settings) {
+    let grant = match admit(&parts, false, peer, &Principal::NotAsked, now, settings) {
         Ok(Admitted::Forward(_, grant)) => grant,
         Ok(Admitted::Tunnel(..) | Admitted::Local(_)) => {
             return Err(told(Refusal::Malformed(format!("request target: found {uri}, expected a URL"))));

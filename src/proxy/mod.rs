@@ -1,13 +1,14 @@
 //! Connections of clients, and what is done with each request.
 //!
 //! ```text
-//!  accept -> connection -> admit -> cache::look ------------> forward -> hyper
-//!                            |         `-> cache::respond -^     ^
-//!                            |-> tunnel (CONNECT), upgrade       |
-//!                            `-> refusal ------------------------'
+//!  accept -> connection -> authenticate -> admit -> cache::look ------------> forward -> hyper
+//!                                            |         `-> cache::respond -^     ^
+//!                                            |-> tunnel (CONNECT), upgrade       |
+//!                                            `-> refusal ------------------------'
 //! ```
 
 mod admit;
+mod authenticate;
 mod connection;
 mod exchange;
 pub mod explain;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::access::Access;
+use crate::access::authentication::{Authenticator, Principal};
 use crate::access::rate::{Allowance, Rates};
 use crate::body::{Body, Buffers};
 use crate::cache::{self, Cache};
@@ -40,9 +42,11 @@ use crate::clock::{Clock, Moment};
 use crate::field::via::Pseudonym;
 use crate::pages;
 use crate::shutdown::Shutdown;
+use crate::store::Generation;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 use admit::{Admitted, admit};
+use authenticate::{Known, Verifying};
 use exchange::{Answer, Exchange};
 use link::Link;
 
@@ -116,6 +120,8 @@ pub struct Settings {
     pub options: Options,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// Who clients have to say they are; `None`: nobody has to.
+    pub authentication: Option<Arc<Authenticator>>,
     /// The cache's.
     pub cache: Arc<cache::Settings>,
     /// Our name in Via.
@@ -141,6 +147,7 @@ pub struct Proxy {
     rates: Rates,
     /// Of what is sent.
     allowances: Rates,
+    verifying: Verifying,
 }
 
 /// What exchanges do not tell.
@@ -177,6 +184,7 @@ impl Proxy {
             counts: Counts::default(),
             rates: Rates::default(),
             allowances: Rates::default(),
+            verifying: Verifying::default(),
         }
     }
 
@@ -250,18 +258,45 @@ impl Proxy {
         let body = Body::from(incoming);
         let has_content = !matches!(body, Body::Empty);
         call.link.exchange_begins(has_content && parts.headers.contains_key(header::CONTENT_LENGTH));
-        let mut exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
-        let admitted = self
-            .paced(call.peer, exchange.began(), &settings)
-            .and_then(|()| admit(&parts, has_content, call.peer, None, exchange.began(), &settings));
+        let exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
+        let paced = self.paced(call.peer, exchange.began(), &settings);
+        let received = Received { settings, generation, exchange, parts, body };
+        if let Err(refusal) = paced {
+            return received.refused(refusal);
+        }
+        match authenticate::judge(self, call, &received) {
+            Known::Now(principal) => self.admitted(call, received, &principal),
+            Known::Later(principal) => {
+                let (proxy, call) = (Arc::clone(self), call.clone());
+                Handling::slow(async move {
+                    let principal = principal.await;
+                    let Ok(answer) = proxy.admitted(&call, received, &principal).await;
+                    answer
+                })
+            }
+        }
+    }
+
+    fn admitted(self: &Arc<Self>, call: &Call, mut received: Received, principal: &Principal) -> Handling {
+        received.exchange.is_for(principal);
+        let now = received.exchange.began();
+        match admit(&received.parts, received.has_content(), call.peer, principal, now, &received.settings) {
+            Err(refusal) => received.refused(refusal),
+            Ok(admitted) => self.go(call, received, admitted),
+        }
+    }
+
+    fn go(self: &Arc<Self>, call: &Call, received: Received, admitted: Admitted) -> Handling {
+        let has_content = received.has_content();
+        let Received { settings, generation, mut exchange, parts, body } = received;
         match admitted {
-            Ok(Admitted::Forward(target, grant)) => {
+            Admitted::Forward(target, grant) => {
                 exchange.granted(&grant);
                 let target = Arc::new(target);
                 exchange.asks(Arc::clone(&target), &parts.headers);
                 forward::forward(self, call, (settings, generation), exchange, parts, body, (target, grant))
             }
-            Ok(Admitted::Tunnel(target, grant)) => {
+            Admitted::Tunnel(target, grant) => {
                 exchange.granted(&grant);
                 exchange.asks(target.clone(), &parts.headers);
                 let proxy = Arc::clone(self);
@@ -269,7 +304,7 @@ impl Proxy {
                     forward::connect(proxy, settings, exchange, parts, (target, grant)).await
                 })
             }
-            Ok(Admitted::Local(what)) => {
+            Admitted::Local(what) => {
                 exchange.asks(local::shown(&parts.uri), &parts.headers);
                 Handling::ready(local::answer(
                     &what,
@@ -280,17 +315,35 @@ impl Proxy {
                     &settings.pages,
                 ))
             }
-            Err(refusal) => {
-                exchange.asks(local::shown(&parts.uri), &parts.headers);
-                let accept = refusal::accept(&parts.headers);
-                Handling::ready(refusal.answer(exchange, accept.as_ref(), has_content))
-            }
         }
     }
 }
 
+/// A request, and what holds for its exchange.
+struct Received {
+    settings: Arc<Settings>,
+    generation: Generation,
+    exchange: Exchange,
+    parts: http::request::Parts,
+    body: Body,
+}
+
+impl Received {
+    fn has_content(&self) -> bool {
+        !matches!(self.body, Body::Empty)
+    }
+
+    fn refused(self, refusal: Refusal) -> Handling {
+        let has_content = self.has_content();
+        let Self { mut exchange, parts, .. } = self;
+        exchange.asks(local::shown(&parts.uri), &parts.headers);
+        let accept = refusal::accept(&parts.headers);
+        Handling::ready(refusal.answer(exchange, accept.as_ref(), has_content))
+    }
+}
+
 /// hyper's service: one for each connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     proxy: Arc<Proxy>,
     link: Arc<Link>,

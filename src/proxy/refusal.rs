@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::net::SocketAddr;
 
 use super::exchange::{Answer, Exchange};
+use crate::access::authentication::{self, Unknown, Why};
 use crate::access::{self, Denied, RuleName};
 use crate::body::Body;
 use crate::cache::{CacheResult, Failure, Outcome};
@@ -34,6 +35,8 @@ pub(crate) enum Refusal {
     Target(TargetError),
     /// A rule of access forbids it.
     Denied(Denied),
+    /// The client has to say who it is, and has not.
+    Unauthenticated(Unknown),
     /// It has been here before.
     Loop,
     /// TRACE goes on only when enabled.
@@ -69,6 +72,10 @@ impl Refusal {
     pub(crate) fn answer(self, mut exchange: Exchange, accept: Option<&HeaderValue>, unread: bool) -> Answer {
         let denied = match &self {
             Self::Denied(denied) => Some(denied.rule.clone()),
+            Self::Unauthenticated(Unknown { why: Why::TooMany, .. }) => {
+                Some(RuleName::Own(authentication::LIMIT_RULE))
+            }
+            Self::Unauthenticated(_) => Some(RuleName::Own(authentication::RULE)),
             Self::Upstream(error) => error.denied.as_ref().map(|d| d.rule.clone()),
             Self::Failed(Failure::Upstream(error) | Failure::MustRevalidate(error)) => {
                 error.denied.as_ref().map(|d| d.rule.clone())
@@ -93,7 +100,12 @@ impl Refusal {
         };
         let after = match &self {
             Self::TooManyRequests { after, .. } => Some(HeaderValue::from(*after)),
+            Self::Unauthenticated(Unknown { why: Why::TooMany, .. }) => Some(HeaderValue::from_static("1")),
             _ => None,
+        };
+        let challenges = match &self {
+            Self::Unauthenticated(unknown) => unknown.challenges.clone(),
+            _ => Vec::new(),
         };
         let upstream = self.upstream();
         let story = self.story();
@@ -115,6 +127,9 @@ impl Refusal {
         }
         if let Some(allow) = allow {
             head.headers.insert(header::ALLOW, allow);
+        }
+        for challenge in challenges {
+            head.headers.append(header::PROXY_AUTHENTICATE, challenge);
         }
         if story.close || unread {
             head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -146,6 +161,7 @@ impl Refusal {
             | Self::TooManyRequests { .. }
             | Self::Target(_)
             | Self::Denied(_)
+            | Self::Unauthenticated(_)
             | Self::Loop
             | Self::TraceIsOff => None,
         }
@@ -184,6 +200,7 @@ impl Refusal {
             Self::Denied(denied) => {
                 Story { close: denied.rule != RuleName::Own(access::CONNECT_PORT), ..refused(&denied) }
             }
+            Self::Unauthenticated(unknown) => unauthenticated(unknown.why),
             Self::Loop => Story {
                 status: StatusCode::LOOP_DETECTED,
                 result: CacheResult::Denied,
@@ -263,6 +280,34 @@ fn refused(denied: &Denied) -> Story {
         error: Some(ProxyError::HttpRequestDenied),
         says: format!("Rule {}: {}", denied.rule, denied.what),
         todo: format!("To allow it: {}", denied.allow),
+        close: false,
+        detail: None,
+    }
+}
+
+fn unauthenticated(why: Why) -> Story {
+    let says = match why {
+        Why::Silent => "This proxy serves only who says who it is, and the request does not.".into(),
+        Why::Malformed(what) => format!("Proxy-Authorization is not what was asked for: {what}."),
+        Why::Wrong => "The user or the password for this proxy is wrong.".into(),
+        Why::Stale => "The nonce has aged or was used before; the credentials are right.".into(),
+        Why::TooMany => "Too many wrong passwords came from this address.".into(),
+    };
+    Story {
+        status: if why == Why::TooMany {
+            StatusCode::TOO_MANY_REQUESTS
+        } else {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED
+        },
+        result: CacheResult::Denied,
+        error: Some(ProxyError::HttpRequestDenied),
+        says,
+        todo: match why {
+            Why::TooMany => "Wait a second, and ask with the right one.".into(),
+            Why::Silent | Why::Malformed(_) | Why::Wrong | Why::Stale => {
+                "Give the client a user and a password for this proxy.".into()
+            }
+        },
         close: false,
         detail: None,
     }

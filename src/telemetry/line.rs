@@ -106,6 +106,11 @@ pub(super) fn json_within(scratch: &mut Scratch, record: &Record, query: bool, m
         out.extend_from_slice(b",\"error\":");
         json_token(out, error.token());
     }
+    if let Some(user) = &record.user {
+        out.extend_from_slice(b",\"user\":\"");
+        cut(out, user.as_bytes(), MAX_FIELD, json_text);
+        out.push(b'"');
+    }
     if let Some(rule) = record.rule.as_ref().map(Decision::rule) {
         out.extend_from_slice(b",\"rule\":");
         json_token(out, rule);
@@ -140,6 +145,9 @@ pub(super) fn text(scratch: &mut Scratch, record: &Record, query: bool) {
     }
     if let Some(error) = outcome.error {
         pair(out, b"error", error.token().as_bytes());
+    }
+    if let Some(user) = &record.user {
+        pair(out, b"user", user.as_bytes());
     }
     if let Some(rule) = record.rule.as_ref().map(Decision::rule) {
         pair(out, b"rule", rule.as_bytes());
@@ -194,12 +202,14 @@ pub(super) fn squid(scratch: &mut Scratch, record: &Record, query: bool) {
     cut(out, record.method.as_str().as_bytes(), MAX_METHOD, percent);
     out.push(b' ');
     url(out, record, query, percent);
+    out.push(b' ');
+    user(out, record);
     match record.outcome.upstream {
         Some(peer) => {
-            out.extend_from_slice(b" - HIER_DIRECT/");
+            out.extend_from_slice(b" HIER_DIRECT/");
             address(out, peer.ip());
         }
-        None => out.extend_from_slice(b" - HIER_NONE/-"),
+        None => out.extend_from_slice(b" HIER_NONE/-"),
     }
     out.push(b' ');
     // Squid shows the type without its parameters.
@@ -233,7 +243,9 @@ fn squid_result(record: &Record) -> &'static str {
 pub(super) fn combined(scratch: &mut Scratch, record: &Record, query: bool) {
     let out = &mut scratch.line;
     address(out, record.client.ip());
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    user(out, record);
+    out.extend_from_slice(b" [");
     common_date(out, record.at.unix());
     out.extend_from_slice(b"] \"");
     cut(out, record.method.as_str().as_bytes(), MAX_METHOD, quoted);
@@ -288,6 +300,14 @@ fn pair(out: &mut Vec<u8>, name: &[u8], token: &[u8]) {
     out.extend_from_slice(name);
     out.push(b'=');
     percent(out, token);
+}
+
+/// The user as one word; `-` where there is none.
+fn user(out: &mut Vec<u8>, record: &Record) {
+    match &record.user {
+        Some(user) => cut(out, user.as_bytes(), MAX_FIELD, percent),
+        None => out.push(b'-'),
+    }
 }
 
 fn status(out: &mut Vec<u8>, record: &Record) {

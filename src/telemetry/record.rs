@@ -39,6 +39,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// Whether the whole response was sent.
     pub complete: bool,
+    /// The user that the client has proved to be, where it had to.
+    pub user: Option<Arc<str>>,
     /// The rule of access that decided, where one did; what is allowed by default has none.
     pub rule: Option<Decision>,
     /// The limit that the request was over, where it was.

@@ -194,6 +194,13 @@ fn answers_are_as_they_are_described() {
     proxy.write_config(&format!("log.query = true\nserver.drain = '9s'\n{rules}"));
     change(&mut described, "/api/v1/reload", "", 200, "200");
     ask(&mut described, "/api/v1/config");
+    // Where clients have to say who they are.
+    let users = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(users.path(), "bob:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n").unwrap();
+    let asking = Proxy::with(&format!("access.basic_file = '{}'", users.path().display()));
+    asking.get_with(&origin.url("/x"), &["Proxy-Authorization: Basic Ym9iOnNlY3JldA=="]).assert_status(200);
+    asking.log.wait("the log", |_| true);
+    described.answer("get", "/api/v1/exchanges", "200", &asking.admin_json("GET", "/api/v1/exchanges"));
     // Those of a problem that concern no configuration.
     let elsewhere = "/api/v1/purge.errors";
     let missing: Vec<_> =

@@ -108,7 +108,7 @@ fn connections_have_a_limit_and_the_others_are_served() {
 }
 
 /// An address of this machine that is not loopback, where it has one.
-fn outward() -> Option<IpAddr> {
+pub(crate) fn outward() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     // Sends nothing: it only asks for the route.
     socket.connect("192.0.2.1:9").ok()?;

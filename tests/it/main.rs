@@ -10,6 +10,7 @@ mod access_log;
 mod access_rules;
 mod admin;
 mod api;
+mod authentication;
 mod background;
 mod bad_input;
 mod browser;

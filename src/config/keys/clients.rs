@@ -2,7 +2,9 @@
 
 use super::{Key, Setting, When, shown};
 use crate::config::kinds::figures::{Count, Switch, Time};
-use crate::config::kinds::names::{Address, HostSuffix, Net, NoProxy, PlainPorts, PortSet, Protocol, Token};
+use crate::config::kinds::names::{
+    Address, File, HostSuffix, Net, NoProxy, PlainPorts, PortSet, Protocol, Realm, Token,
+};
 use crate::config::kinds::{Auto, Extending, Kind, Many, OneOf};
 use crate::config::rule_keys::OneAccessRule;
 use crate::proxy::ForwardedFor;
@@ -42,6 +44,16 @@ pub(super) const ACCESS: &[Setting] = settings! {
 
     /// Hosts that may be reached whatever their address: "name" exactly, ".name" with all below it.
     access.allow_hosts: Many<HostSuffix> = "[]", Live => access.allow_hosts;
+
+    /// Users who alone are served, with hashes of their passwords: a file as htpasswd -B writes it, read
+    /// again by a reload. "": nobody has to say who it is, unless for access.digest_file.
+    access.basic_file: File = r#""""#, Live => access.authentication.basic_file;
+
+    /// The same for Digest, which sends no password: lines user:realm:HA1, as larder htdigest writes them.
+    access.digest_file: File = r#""""#, Live => access.authentication.digest_file;
+
+    /// What users are asked for a password of. The lines of access.digest_file hold for one realm.
+    access.realm: Realm = r#""larder""#, Live => access.authentication.realm;
 
     /// Whether TRACE goes on to origins; otherwise it is answered 405.
     access.trace: Switch = "false", Live => access.trace;

@@ -70,6 +70,8 @@ kinds! {
     Text: "a string that is not empty";
     /// A path; the empty string is none.
     File: "the path of a file, or \"\" for none";
+    /// What users authenticate for. RFC 9110 section 11.5.
+    Realm: units::REALM;
     /// A status code that may be stored.
     StatusCode: "a status code from 200 to 599";
 }
@@ -273,6 +275,12 @@ impl Kind<String> for Protocol {
 impl Kind<String> for Text {
     fn read(given: Given) -> Result<String, Wrongs> {
         parsed::<Self, _>(given, |text| (!text.is_empty()).then(|| text.to_owned()))
+    }
+}
+
+impl Kind<String> for Realm {
+    fn read(given: Given) -> Result<String, Wrongs> {
+        parsed::<Self, _>(given, |text| units::realm(text).ok())
     }
 }
 

@@ -36,19 +36,19 @@ fn each_format_writes_a_failure_as_it_is_documented() {
     for (format, expected) in [
         (
             Format::Text,
-            "2026-11-23T18:37:00.123Z [2001:db8::1]:80 POST http://example.com/a/b.js?... 502 1024B 1.234ms error reason=method error=http_response_incomplete rule=destination-private received=7B upstream=198.51.100.1:8080 incomplete id=000000000000beef",
+            "2026-11-23T18:37:00.123Z [2001:db8::1]:80 POST http://example.com/a/b.js?... 502 1024B 1.234ms error reason=method error=http_response_incomplete user=a%20%E2%80%AE%22b%5C% rule=destination-private received=7B upstream=198.51.100.1:8080 incomplete id=000000000000beef",
         ),
         (
             Format::Json,
-            r#"{"time":"2026-11-23T18:37:00.123Z","id":"000000000000beef","client":"[2001:db8::1]:80","method":"POST","url":"http://example.com/a/b.js?...","version":"HTTP/1.1","status":502,"bytes_in":7,"bytes_out":1024,"duration_ms":1.234,"first_byte_ms":null,"result":"error","reason":"method","upstream":"198.51.100.1:8080","ttl":-3,"forward":"method","forward_status":200,"error":"http_response_incomplete","rule":"destination-private","complete":false}"#,
+            r#"{"time":"2026-11-23T18:37:00.123Z","id":"000000000000beef","client":"[2001:db8::1]:80","method":"POST","url":"http://example.com/a/b.js?...","version":"HTTP/1.1","status":502,"bytes_in":7,"bytes_out":1024,"duration_ms":1.234,"first_byte_ms":null,"result":"error","reason":"method","upstream":"198.51.100.1:8080","ttl":-3,"forward":"method","forward_status":200,"error":"http_response_incomplete","user":"a \u202e\"b\\%","rule":"destination-private","complete":false}"#,
         ),
         (
             Format::Squid,
-            "1795459020.124      1 2001:db8::1 TCP_MISS_ABORTED/502 1024 POST http://example.com/a/b.js?... - HIER_DIRECT/198.51.100.1 text/javascript",
+            "1795459020.124      1 2001:db8::1 TCP_MISS_ABORTED/502 1024 POST http://example.com/a/b.js?... a%20%E2%80%AE%22b%5C% HIER_DIRECT/198.51.100.1 text/javascript",
         ),
         (
             Format::Combined,
-            r#"2001:db8::1 - - [23/Nov/2026:18:37:00 +0000] "POST http://example.com/a/b.js?... HTTP/1.1" 502 1024 "-" "curl/8""#,
+            r#"2001:db8::1 - a%20%E2%80%AE%22b%5C% [23/Nov/2026:18:37:00 +0000] "POST http://example.com/a/b.js?... HTTP/1.1" 502 1024 "-" "curl/8""#,
         ),
     ] {
         assert_eq!(one_line(&options(format), &failure()), expected);

@@ -54,6 +54,7 @@ fn record() -> Record {
             upstream: None,
         },
         complete: true,
+        user: None,
         rule: None,
         limit: None,
         content_type: Some(HeaderValue::from_static("text/javascript; charset=utf-8")),
@@ -83,6 +84,7 @@ fn failure() -> Record {
             upstream: Some("198.51.100.1:8080".parse().unwrap()),
         },
         complete: false,
+        user: Some("a \u{202e}\"b\\%".into()),
         rule: Some(Decision::Denied(RuleName::Own("destination-private"))),
         ..record()
     }
