@@ -42,7 +42,8 @@
 //!    phase for the time limits, lets interim responses out between messages, and may linger at the end. What hyper
 //!    can't parse never gets further, and is refused from there (`proxy::unparsed`).
 //! 2. `Proxy::handle` takes one snapshot of the settings for the whole exchange and begins its record
-//!    (`proxy::exchange`). `admit` gives a target, a tunnel, an answer of our own, or a `Refusal`.
+//!    (`proxy::exchange`). Where clients have to say who they are, `proxy::authenticate` finds that out: at once for who
+//!    was verified before, else off the threads that serve. `admit` gives a target, a tunnel, an answer of our own, or a `Refusal`.
 //! 3. `forward` strips what is hop-by-hop ([`field::treatment`]) before anything is decided: what does not reach
 //!    the origin must not select a variant either.
 //! 4. [`cache::Cache::look`] makes the key, gets the candidates and the generation from [`store`], and lets
@@ -83,6 +84,7 @@
 //! - What is on its way between sockets is paid for from one budget ([`body::buffers`]) until the last socket has
 //!   taken it; who finds nothing left waits.
 //! - A store's failure is a miss, never an error. A response that broke off breaks off for its clients too.
+//! - A user's name stands in the record alone: it is in no key, and selects nothing.
 //! - Settings are snapshots: an exchange sees one of them from its begin to its end; a reload replaces all or
 //!   nothing.
 

@@ -1,8 +1,9 @@
-//! Who may do what: clients, ports, destinations.
+//! Who may do what: clients, users, ports, destinations.
 //!
 //! Every refusal is a [`Denied`] that names its rule and the line that would change it. Destinations are judged by the
 //! address that is really dialled, never by name, so that no spelling, no answer of a name server and no change of it
-//! gets around. Nothing here waits; the only look outside is whether an address is one of this machine's.
+//! gets around. Nothing here waits; the only looks outside are whether an address is one of this machine's, and at files
+//! of users when they are loaded.
 pub mod authentication;
 pub mod destination;
 pub mod hours;

@@ -93,12 +93,12 @@ fn own(file: &File, user: u32, group: u32) -> io::Result<()> {
 /// A line from the terminal, which shows nothing of it.
 fn ask(prompt: &str) -> anyhow::Result<String> {
     let mut told = io::stderr();
+    // Before it asks: who types at once is not shown either.
+    let silent = Silent::new()?;
     write!(told, "{prompt}").and_then(|()| told.flush()).context("nobody can be asked for the password")?;
     let mut line = String::new();
-    let read = {
-        let _silent = Silent::new()?;
-        io::stdin().lock().read_line(&mut line)
-    };
+    let read = io::stdin().lock().read_line(&mut line);
+    drop(silent);
     // The terminal has not shown the end of the line either.
     let _ = writeln!(told);
     read.context("the password can't be read")?;
@@ -113,8 +113,7 @@ impl Silent {
         let before = tcgetattr(io::stdin()).context("the terminal does not answer")?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)
-            .context("the terminal shows what is typed")?;
+        tcsetattr(io::stdin(), OptionalActions::Now, &silent).context("the terminal shows what is typed")?;
         Ok(Self(before))
     }
 }
