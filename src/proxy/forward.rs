@@ -292,8 +292,9 @@ impl http_body::Body for Content {
                 self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
             }
             if let Some(trailers) = frame.trailers_mut() {
-                // hyper takes what follows a bare LF behind the last chunk for trailers, and finds none in it.
-                if trailers.is_empty() {
+                // hyper takes what follows a bare LF behind the last chunk for trailers, and finds none in it; or drops
+                // what stands behind one among them.
+                if trailers.is_empty() || !self.link.trailers_are_clean() {
                     let what = "its chunks are malformed";
                     self.ended = false;
                     return Poll::Ready(Some(Err(body::Error::new(ProxyError::HttpProtocolError, what))));

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::trailers;
 use super::tunnel::Tunnel;
 use crate::access::rate::Allowance;
 use crate::body::Buffered;
@@ -64,6 +65,10 @@ pub(crate) struct Link {
     /// Set by a body that broke off where framing can't tell: the client must see a reset.
     reset: AtomicBool,
     tunnel: Mutex<Option<Box<Tunnel>>>,
+    /// What has come since the last chunk of a request may have begun; its end, where that is too much.
+    last_chunk: Mutex<Vec<u8>>,
+    /// Whether something is in `last_chunk`, told without its lock.
+    keeps: AtomicBool,
     /// How long the running exchange may last, in milliseconds; 0: as long as it takes.
     time_limit: AtomicU64,
     /// Whether something is in `unflushed`, told without its lock.
@@ -188,6 +193,32 @@ impl Link {
     /// Whether the running request's content is held back still.
     pub(crate) fn is_withheld(&self) -> bool {
         self.withheld.load(Ordering::Relaxed)
+    }
+
+    /// Whether the trailers of the running request came as they must.
+    pub(crate) fn trailers_are_clean(&self) -> bool {
+        trailers::are_clean(&self.last_chunk.lock())
+    }
+
+    /// Looks at what was read, behind `before`, and keeps what trailers will be judged by.
+    fn note_read(&self, before: u8, read: &[u8]) {
+        if self.phase() == Phase::Idle {
+            self.phase.store(Phase::Head as u8, Ordering::Relaxed);
+            if self.keeps.swap(false, Ordering::Relaxed) {
+                *self.last_chunk.lock() = Vec::new();
+            }
+        }
+        let keeps = self.keeps.load(Ordering::Relaxed);
+        if keeps || trailers::may_begin(before, read) {
+            let mut kept = self.last_chunk.lock();
+            if !keeps {
+                self.keeps.store(true, Ordering::Relaxed);
+                kept.push(before);
+            }
+            kept.extend_from_slice(read);
+            let too_much = kept.len().saturating_sub(trailers::KEPT);
+            kept.drain(..too_much);
+        }
     }
 
     pub(crate) fn linger(&self) {
@@ -398,14 +429,12 @@ impl AsyncRead for ClientIo {
         if read.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        self.link.note_read(self.tail[2], read);
         for byte in &read[read.len().saturating_sub(3)..] {
             self.tail = [self.tail[1], self.tail[2], *byte];
         }
         let at_end = self.tail == *b"\n\r\n" || self.tail.ends_with(b"\n\n");
         self.link.at_end.store(at_end, Ordering::Relaxed);
-        if self.link.phase() == Phase::Idle {
-            self.link.phase.store(Phase::Head as u8, Ordering::Relaxed);
-        }
         Poll::Ready(Ok(()))
     }
 }

@@ -17,6 +17,7 @@ mod link;
 mod local;
 mod refusal;
 mod relay;
+mod trailers;
 mod tunnel;
 mod unparsed;
 mod upgrade;

@@ -360,6 +360,12 @@ fn a_bare_lf_in_chunk_framing_is_refused() {
         "5\r\nhello\r\n0\n\n",
         "5\r\nhello\r\n0\r\n\n",
         "5\r\nhello\r\n0\r\nX-A: 1\nX-B: 2\r\n\r\n",
+        // What hyper drops behind an empty line of such an end, up to the one that it takes for the end.
+        "5\r\nhello\r\n0\r\nX-A: 1\n\r\nX-B: 2\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX-A: 1\n\nX-B: 2\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX-A: 1\r\n\nX-B: 2\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX-A: 1\n\r\n0\r\nX-A: 1\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX-A: 1\rX-B: 2\r\n\r\n",
     ] {
         for behind in ["", "\r\n\r\n", behind.as_str()] {
             let count = setup.origin.all().len();
@@ -379,6 +385,28 @@ fn a_bare_lf_in_chunk_framing_is_refused() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn clean_trailers_pass_beside_bare_lfs_where_these_are_allowed() {
+    let setup = Setup::new();
+    setup.origin.on("/put", |x| {
+        x.body();
+        x.reply("200 OK", &[], "done");
+    });
+    setup.origin.serve("/x", "200 OK", &[], b"x");
+    let mut client = setup.proxy.client();
+    client.send(format!(
+        "PUT {} HTTP/1.1\r\nHost: h\r\nTrailer: X-A, X-B\r\nTransfer-Encoding: chunked\r\n\r\n\
+         6\r\nhe\n0\no\r\n0;a=b\r\nX-A: 1\r\nX-B: 2\r\n\r\nGET {} HTTP/1.1\nHost: h\n\n",
+        setup.origin.url("/put"),
+        setup.origin.url("/x")
+    ));
+    client.response("PUT").assert_status(200).assert_body("done");
+    client.response("GET").assert_status(200).assert_body("x");
+    let seen = setup.origin.last("/put");
+    assert_eq!((seen.whole, seen.body.as_slice()), (Some(true), &b"he\n0\no"[..]));
+    assert_eq!(seen.trailers.len(), 2, "{:?}", seen.trailers);
 }
 
 #[test]

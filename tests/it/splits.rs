@@ -13,7 +13,7 @@ struct Verdict {
 type Seen = (Vec<u8>, Vec<u8>, Vec<(String, String)>);
 
 /// The status or statuses, and the request with `@` for a URL of the origin.
-const CLASSES: [(&str, &[u16], &str); 30] = [
+const CLASSES: [(&str, &[u16], &str); 31] = [
     ("a GET", &[200], "GET @ HTTP/1.1\r\nHost: h\r\n\r\n"),
     ("1.0", &[200], "GET @ HTTP/1.0\r\n\r\n"),
     ("a HEAD", &[200], "HEAD @ HTTP/1.1\r\nHost: h\r\n\r\n"),
@@ -79,6 +79,11 @@ const CLASSES: [(&str, &[u16], &str); 30] = [
         "a bare LF after a chunk",
         &[400],
         "PUT @ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n\r\n",
+    ),
+    (
+        "a bare LF in the trailers",
+        &[400],
+        "PUT @ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-A: 1\n\r\nX-B: 2\r\n\r\n",
     ),
 ];
 
