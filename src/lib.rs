@@ -24,7 +24,7 @@
 //! | [`field`] | bytes to types of HTTP fields and back; [`field::treatment`] is the one table of what happens to each field | policy |
 //! | [`policy`] | RFC 9111 as pure functions: facts and a moment in, a decision out | I/O, clock, lock, async, `Result` |
 //! | [`access`] | who may do what, by defaults and by rules; destinations are judged by the address that is dialled: a [`access::Grant`] goes along with each request for that | |
-//! | [`body`] | bodies: one enum that hyper sends, the shared body of one writer and many readers, the ledger of what is kept, the budget of what is on its way | caching |
+//! | [`body`] | bodies: one enum that hyper sends, the shared body of one writer and many readers, the ledger of what is kept, the budget of what is on its way, the scan for trailers that came as they must not | caching |
 //! | [`store`] | stored responses, bounded by bytes; generations that outdate fills | freshness |
 //! | [`upstream`] | names, connections, TLS, parents, the pool, one exchange; `inspect` is the one gate for responses | caching, what a client is told |
 //! | [`cache`] | the only place where policy, store and upstream meet: look, flights, fetches, fills, validation | rendering |

@@ -24,6 +24,7 @@ pub mod shared;
 pub mod span;
 pub(crate) mod stall;
 pub mod stored;
+pub mod trailers;
 
 use std::error::Error as _;
 use std::io::ErrorKind;

@@ -21,10 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::trailers;
 use super::tunnel::Tunnel;
 use crate::access::rate::Allowance;
 use crate::body::Buffered;
+use crate::body::trailers::Scan;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,8 @@ pub(crate) struct Link {
     /// Set by a body that broke off where framing can't tell: the client must see a reset.
     reset: AtomicBool,
     tunnel: Mutex<Option<Box<Tunnel>>>,
-    /// What has come since the last chunk of a request may have begun; its end, where that is too much.
-    last_chunk: Mutex<Vec<u8>>,
-    /// Whether something is in `last_chunk`, told without its lock.
-    keeps: AtomicBool,
+    /// Whether trailers have come, and as they must.
+    trailers_clean: AtomicBool,
     /// How long the running exchange may last, in milliseconds; 0: as long as it takes.
     time_limit: AtomicU64,
     /// Whether something is in `unflushed`, told without its lock.
@@ -197,28 +195,20 @@ impl Link {
 
     /// Whether the trailers of the running request came as they must.
     pub(crate) fn trailers_are_clean(&self) -> bool {
-        trailers::are_clean(&self.last_chunk.lock())
+        self.trailers_clean.load(Ordering::Relaxed)
     }
 
-    /// Looks at what was read, behind `before`, and keeps what trailers will be judged by.
-    fn note_read(&self, before: u8, read: &[u8]) {
+    /// Bytes have come.
+    fn note_read(&self, clean: bool) {
+        self.trailers_clean.store(clean, Ordering::Relaxed);
         if self.phase() == Phase::Idle {
             self.phase.store(Phase::Head as u8, Ordering::Relaxed);
-            if self.keeps.swap(false, Ordering::Relaxed) {
-                *self.last_chunk.lock() = Vec::new();
-            }
         }
-        let keeps = self.keeps.load(Ordering::Relaxed);
-        if keeps || trailers::may_begin(before, read) {
-            let mut kept = self.last_chunk.lock();
-            if !keeps {
-                self.keeps.store(true, Ordering::Relaxed);
-                kept.push(before);
-            }
-            kept.extend_from_slice(read);
-            let too_much = kept.len().saturating_sub(trailers::KEPT);
-            kept.drain(..too_much);
-        }
+    }
+
+    /// Whether the next byte begins a message, for certain: behind content with a length part of it may have come.
+    fn is_fresh(&self) -> bool {
+        self.phase() == Phase::Idle && !self.counted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn linger(&self) {
@@ -279,6 +269,8 @@ pub(crate) struct ClientIo {
     looked_at: u64,
     /// The last bytes read.
     tail: [u8; 3],
+    /// What the bytes read tell of trailers.
+    trailers: Scan,
     /// What the client may be sent, where that has a limit.
     paced: Option<Paced>,
 }
@@ -317,6 +309,7 @@ impl ClientIo {
             sending: Bytes::new(),
             looked_at: 0,
             tail: [0; 3],
+            trailers: Scan::default(),
             paced: allowance.map(|allowance| Paced { allowance, timer: None }),
         }
     }
@@ -429,7 +422,11 @@ impl AsyncRead for ClientIo {
         if read.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        self.link.note_read(self.tail[2], read);
+        if self.link.is_fresh() {
+            self.trailers = Scan::default();
+        }
+        self.trailers.read(read);
+        self.link.note_read(self.trailers.is_clean());
         for byte in &read[read.len().saturating_sub(3)..] {
             self.tail = [self.tail[1], self.tail[2], *byte];
         }

@@ -17,7 +17,6 @@ mod link;
 mod local;
 mod refusal;
 mod relay;
-mod trailers;
 mod tunnel;
 mod unparsed;
 mod upgrade;

@@ -317,6 +317,7 @@ async fn attempt(
     let between = options.between_bytes_timeout;
     let tick = if flow.progress.is_some() { first_byte.min(between) } else { first_byte };
     traffic.moved();
+    traffic.anew();
     // Not where bytes of another protocol may follow: there each direction ends by itself.
     traffic.read_on(flow.progress.is_some());
     if lease.reused {

@@ -137,6 +137,13 @@ impl http_body::Body for Inbound {
                 self.stall.moved();
                 self.comes(frame.data_ref().map_or(0, Bytes::len));
                 if let Some(trailers) = frame.trailers_mut() {
+                    // As with a request's: hyper takes a bare LF in them, and drops what stands behind it.
+                    let clean = |after: &After| after.lease.link.traffic.trailers_are_clean();
+                    if trailers.is_empty() || !self.after.as_ref().is_some_and(clean) {
+                        let what = "the response's chunks are malformed";
+                        let kind = ProxyError::HttpResponseTransferCoding;
+                        return self.failed(body::Error { kind, what: what.into(), source: None });
+                    }
                     let size: usize =
                         trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
                     if size > self.trailers.max {

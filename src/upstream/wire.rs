@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::stats::Counters;
+use crate::body::trailers::Scan;
 use crate::clock::Stopwatch;
 
 /// A connection to an origin or a parent.
@@ -101,6 +102,10 @@ pub(super) struct Traffic {
     doubted: AtomicBool,
     /// What can't be written is no error by itself.
     reads_on: AtomicBool,
+    /// What is read next belongs to another response than what was read before.
+    anew: AtomicBool,
+    /// Whether trailers have come, and as they must.
+    trailers_clean: AtomicBool,
 }
 
 impl Traffic {
@@ -111,6 +116,8 @@ impl Traffic {
             last: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
             reads_on: AtomicBool::new(false),
+            anew: AtomicBool::new(false),
+            trailers_clean: AtomicBool::new(false),
         }
     }
 
@@ -132,6 +139,16 @@ impl Traffic {
         self.reads_on.store(so, Relaxed);
     }
 
+    /// What is read from now on is of another response.
+    pub(super) fn anew(&self) {
+        self.anew.store(true, Relaxed);
+    }
+
+    /// Whether the trailers of the response came as they must.
+    pub(super) fn trailers_are_clean(&self) -> bool {
+        self.trailers_clean.load(Relaxed)
+    }
+
     /// Notes progress towards a response head: bytes of the request went out, or an interim response came.
     pub(super) fn moved(&self) {
         self.last.store(self.begun.elapsed().as_millis() as u64, Relaxed);
@@ -150,11 +167,13 @@ pub struct Wire {
     stream: Stream,
     traffic: Arc<Traffic>,
     counters: Arc<Counters>,
+    /// What the bytes read tell of trailers.
+    trailers: Scan,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream, traffic: Arc<Traffic>, counters: Arc<Counters>) -> Self {
-        Self { stream, traffic, counters }
+        Self { stream, traffic, counters, trailers: Scan::default() }
     }
 
     /// The connection without the counting.
@@ -200,7 +219,13 @@ impl AsyncRead for Wire {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let n = (buf.filled().len() - before) as u64;
+        let read = &buf.filled()[before..];
+        if self.traffic.anew.swap(false, Relaxed) {
+            self.trailers = Scan::default();
+        }
+        self.trailers.read(read);
+        self.traffic.trailers_clean.store(self.trailers.is_clean(), Relaxed);
+        let n = read.len() as u64;
         self.traffic.read.fetch_add(n, Relaxed);
         self.counters.received.fetch_add(n, Relaxed);
         Poll::Ready(Ok(()))

@@ -387,6 +387,46 @@ fn a_bare_lf_in_chunk_framing_is_refused() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Nor where what is to be judged is long, and ends with what would be right. RFC 9112 section 7.1.2.
+#[test]
+fn a_bare_lf_in_trailers_is_refused_however_much_comes_behind_it() {
+    let setup = Setup::new();
+    setup.origin.on("/put", |x| {
+        x.body();
+        x.reply("200 OK", &[], "done");
+    });
+    let chunk = format!("10000\r\n{}\r\n", "b".repeat(65_536));
+    for size in [10_000, 30_000, 60_000] {
+        let long = "a".repeat(size);
+        let url = setup.origin.url("/x");
+        for (what, body) in [
+            (
+                "a long section",
+                format!("0\r\nX-A: 1\n\r\nGET {url} HTTP/1.1\r\nP: {long}\r\n0\r\nX-B: 1\r\n\r\n"),
+            ),
+            (
+                "a long request behind it",
+                format!(
+                    "{chunk}{chunk}0\r\nX-A: 1\n\r\nX-B: 2\r\n\r\nGET {url} HTTP/1.1\r\nHost: h\r\nP: {long}\r\n\
+                     0\r\nX-C: 1\r\n\r\n"
+                ),
+            ),
+        ] {
+            let count = setup.origin.all().len();
+            let mut client = setup.proxy.client();
+            let head = "HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+            // It may be refused before all of it was taken.
+            drop(client.wire.write(format!("PUT {} {head}5\r\nhello\r\n{body}", setup.origin.url("/put"))));
+            client.wire.half_close();
+            let status = client.try_response("PUT").map(|answer| answer.status).ok();
+            assert_ne!(status, Some(200), "{what}, {size}");
+            assert!(client.wire.ends(), "{what}, {size}");
+            let seen = &setup.origin.all()[count..];
+            assert!(seen.iter().all(|r| r.target != "/x" && r.whole != Some(true)), "{what}, {size}");
+        }
+    }
+}
+
 #[test]
 fn clean_trailers_pass_beside_bare_lfs_where_these_are_allowed() {
     let setup = Setup::new();

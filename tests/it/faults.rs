@@ -186,3 +186,38 @@ fn an_origin_that_is_slow_to_accept_is_waited_for_and_asked_once() {
     client.response("POST").assert_status(200).assert_body(&body);
     assert_eq!((origin.hits("/x"), origin.wait_body("/x").body.as_slice()), (1, &b"upload"[..]));
 }
+
+/// hyper takes them; but what was meant to be in them can't be told. RFC 9112 section 7.1.2.
+#[test]
+fn a_response_with_a_bare_lf_in_its_trailers_breaks_off_and_is_not_stored() {
+    const HEAD: &str =
+        "HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    let long = "a".repeat(10_000);
+    for (number, (end, whole)) in [
+        ("0\r\nX-A: 1\r\n\r\n".to_owned(), true),
+        (format!("0;a=b\r\nX-A: {long}\r\nX-B: 2\r\n\r\n"), true),
+        ("0\r\n\nX-A: 1\r\n\r\n".to_owned(), false),
+        ("0\r\nX-A: 1\n\r\nX-B: 2\r\n\r\n".to_owned(), false),
+        ("0\r\nX-A: 1\n\nX-B: 2\r\n\r\n".to_owned(), false),
+        ("0\r\nX-A: 1\nX-B: 2\r\n\r\n".to_owned(), false),
+        (format!("0\r\nX-A: 1\n\r\nP: {long}\r\n0\r\nX-B: 1\r\n\r\n"), false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("/{number}");
+        let bytes = format!("{HEAD}{end}");
+        origin.on(&path, move |x| x.write(&bytes));
+        let mut client = proxy.client();
+        client.begin("GET", &origin.url(&path), &[], "");
+        let answer = client.try_response("GET");
+        let came_whole =
+            answer.as_ref().is_ok_and(|a| a.status == 200 && a.broken.is_none() && a.text() == "hello");
+        assert_eq!(came_whole, whole, "{end:?}");
+        let mut asking = proxy.client();
+        let stored = asking.get_with(&origin.url(&path), &["Cache-Control: only-if-cached"]).status;
+        assert_eq!(stored, if whole { 200 } else { 504 }, "{end:?}");
+    }
+}
