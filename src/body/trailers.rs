@@ -15,8 +15,11 @@
 //!     `--any--> Line --CR--> LineCr --LF--> LineEnd
 //! ```
 
-/// Reads shorter than this are searched byte by byte: it takes longer to set up the search for two.
-const SHORT: usize = 1024;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
+
+/// What a last chunk may begin with. Made once, since that takes longer than to search a head.
+static BEGIN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n0"));
 
 /// Where in a message the last byte stands, as far as it matters here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,12 +73,7 @@ impl Scan {
         if self.at == At::Lf && bytes.first() == Some(&b'0') {
             return bytes;
         }
-        let next = if bytes.len() < SHORT {
-            memchr::memchr_iter(b'\n', bytes).find(|at| bytes.get(at + 1) == Some(&b'0'))
-        } else {
-            memchr::memmem::find(bytes, b"\n0")
-        };
-        match (next, bytes.last()) {
+        match (BEGIN.find(bytes), bytes.last()) {
             (Some(at), _) => {
                 self.at = At::Lf;
                 &bytes[at + 1..]

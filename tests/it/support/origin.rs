@@ -24,6 +24,8 @@ pub(crate) struct Origin {
 struct Shared {
     scripts: Mutex<HashMap<String, Script>>,
     seen: Mutex<Vec<Request>>,
+    /// How often each path was asked for.
+    counts: Mutex<HashMap<String, usize>>,
     /// What arrived on each connection, as bytes.
     connections: Mutex<Vec<Arc<Mutex<Vec<u8>>>>>,
     changed: Condvar,
@@ -340,7 +342,10 @@ fn serve(mut wire: Wire, connection: usize, shared: &Arc<Shared>) {
         let (index, number) = {
             let mut seen = shared.seen.lock().unwrap();
             seen.push(request.clone());
-            (seen.len() - 1, seen.iter().filter(|r| r.path() == request.path()).count())
+            let mut counts = shared.counts.lock().unwrap();
+            let count = counts.entry(request.path().to_owned()).or_default();
+            *count += 1;
+            (seen.len() - 1, *count)
         };
         shared.changed.notify_all();
         let script = {
