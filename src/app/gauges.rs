@@ -1,5 +1,6 @@
 //! The figures of the parts outside exchanges, read at a scrape.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::App;
@@ -20,6 +21,7 @@ pub(super) fn read(app: &App) -> Gauges {
             accepted: counts.accepted.load(Ordering::Relaxed),
             refused_connections: counts.refused.load(Ordering::Relaxed),
             refused_per_client: counts.refused_per_client.load(Ordering::Relaxed),
+            limits: limits(app),
             accept_pauses: counts.pauses.load(Ordering::Relaxed),
             tunnels: app.proxy.counts().tunnels.load(Ordering::Relaxed),
             flights: app.cache.flights() as u64,
@@ -30,4 +32,15 @@ pub(super) fn read(app: &App) -> Gauges {
             buffer_waits: buffers.waited,
         },
     }
+}
+
+/// How often the limits were reached that no record tells of, by key.
+fn limits(app: &App) -> BTreeMap<&'static str, u64> {
+    let upstream = app.upstream.stats().reached.into_iter().map(|(bound, count)| (bound.token(), count));
+    let clients = app.proxy.counts().reached().map(|(late, count)| (late.token(), count)).collect::<Vec<_>>();
+    let cache = [
+        ("background", app.cache.background_refused()),
+        ("cache.collapse_wait", app.cache.collapse_timeouts()),
+    ];
+    upstream.chain(clients).chain(cache).collect()
 }

@@ -173,6 +173,7 @@ pub struct Cache {
     clock: Clock,
     shutdown: Shutdown,
     background: Arc<Background>,
+    collapse_timeouts: AtomicU64,
     given_up: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -187,6 +188,7 @@ impl Cache {
             clock,
             shutdown,
             background: Arc::default(),
+            collapse_timeouts: AtomicU64::new(0),
             given_up: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -209,6 +211,11 @@ impl Cache {
     /// How many of these were not begun, or ended, since there were as many as may be. Since the start.
     pub fn background_refused(&self) -> u64 {
         self.background.refused()
+    }
+
+    /// How often a request waited as long as `cache.collapse_wait` for another's. Since the start.
+    pub fn collapse_timeouts(&self) -> u64 {
+        self.collapse_timeouts.load(Ordering::Relaxed)
     }
 
     /// How many fills were given up for a reason that is not the store's own (of those it keeps count itself).
@@ -298,7 +305,10 @@ impl Cache {
                         Err(reason) => reason,
                     },
                     Ok(None) => Reason::CollapseMismatch,
-                    Err(_elapsed) => Reason::CollapseTimeout,
+                    Err(_elapsed) => {
+                        self.collapse_timeouts.fetch_add(1, Ordering::Relaxed);
+                        Reason::CollapseTimeout
+                    }
                 };
                 drop(follower);
                 // What was waited for may lie in the store now: to be served, or to be validated.

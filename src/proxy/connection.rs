@@ -5,7 +5,6 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::link::{ClientIo, Link, Phase};
 use super::tunnel::Active;
-use super::{Call, Proxy, unparsed};
+use super::{Call, Late, Proxy, relay, unparsed};
 use crate::clock::Stopwatch;
 use crate::field::date;
 use crate::shutdown::Shutdown;
@@ -76,7 +75,10 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
             if let Some(tunnel) = link.take_tunnel() {
                 let active = Active::new(&proxy.counts().tunnels);
                 let (buffers, shutdown) = (proxy.buffers(), proxy.shutdown());
-                tunnel.run(stream, parts.read_buf, active, buffers, shutdown, allowance.as_ref()).await;
+                let run = tunnel.run(stream, parts.read_buf, active, buffers, shutdown, allowance.as_ref());
+                if run.await == relay::End::Idle {
+                    proxy.counts().late(Late::Tunnel);
+                }
             } else if link.lingers() {
                 linger(stream).await;
             }
@@ -110,9 +112,11 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         }
         End::Late(phase) => {
             tracing::debug!(?phase, %peer, "a client was too slow");
-            if phase != Phase::Idle {
-                proxy.counts().slow_clients.fetch_add(1, Ordering::Relaxed);
-            }
+            proxy.counts().late(match phase {
+                Phase::Idle => Late::Idle,
+                Phase::Head => Late::Head,
+                Phase::Exchange => Late::BetweenBytes,
+            });
         }
     }
 }

@@ -16,7 +16,7 @@ use super::link::{Link, interim_head};
 use super::refusal::{self, Refusal};
 use super::relay::Far;
 use super::tunnel::{FarEnd, Tunnel};
-use super::{Call, ForwardedFor, Handling, Proxy, Settings, admit, upgrade};
+use super::{Call, Counts, ForwardedFor, Handling, Late, Proxy, Settings, admit, upgrade};
 use crate::access::Grant;
 use crate::body::stall::Stall;
 use crate::body::{self, Body};
@@ -52,7 +52,7 @@ pub(crate) fn forward(
         // RFC 9110 section 10.1.1: such an expectation must be ignored, also by those behind us.
         parts.headers.remove(EXPECT);
     }
-    let body = content(body, &parts.headers, &mut exchange, &settings);
+    let body = content(body, &parts.headers, &mut exchange, &settings, &proxy.counts);
     admit::decrement(&parts.method, &mut parts.headers);
     end_to_end(&mut parts.headers, &settings, call.peer.ip());
     let version = parts.version;
@@ -238,7 +238,13 @@ pub(crate) async fn connect(
 }
 
 /// The request's content on its way on. `received`: the request's fields, not stripped yet.
-fn content(body: Body, received: &HeaderMap, exchange: &mut Exchange, settings: &Settings) -> Body {
+fn content(
+    body: Body,
+    received: &HeaderMap,
+    exchange: &mut Exchange,
+    settings: &Settings,
+    counts: &Arc<Counts>,
+) -> Body {
     if matches!(body, Body::Empty) {
         return body;
     }
@@ -247,7 +253,8 @@ fn content(body: Body, received: &HeaderMap, exchange: &mut Exchange, settings: 
     link.uploads(true);
     link.withholds(received.contains_key(EXPECT));
     let named_trailers = treatment::named_trailers(received);
-    Body::boxed(Content { body, bytes: exchange.counter(), stall, link, named_trailers, ended: false })
+    let (bytes, counts) = (exchange.counter(), Arc::clone(counts));
+    Body::boxed(Content { body, bytes, stall, link, named_trailers, counts, ended: false })
 }
 
 /// A request's content: counted as it passes, its trailers stripped, and bounded in how long its client may stall.
@@ -257,6 +264,7 @@ struct Content {
     stall: Stall,
     link: Arc<Link>,
     named_trailers: Vec<HeaderName>,
+    counts: Arc<Counts>,
     ended: bool,
 }
 
@@ -281,6 +289,7 @@ impl http_body::Body for Content {
         self.link.withholds(false);
         let Poll::Ready(mut frame) = Pin::new(&mut self.body).poll_frame(cx) else {
             std::task::ready!(self.stall.poll_passed(cx));
+            self.counts.late(Late::BetweenBytes);
             let what = format!("the client sent nothing of it for {:?}", self.stall.limit());
             return Poll::Ready(Some(Err(body::Error::new(ProxyError::HttpRequestError, what))));
         };

@@ -143,7 +143,7 @@ pub struct Proxy {
     clock: Clock,
     shutdown: Shutdown,
     ids: AtomicU64,
-    counts: Counts,
+    counts: Arc<Counts>,
     rates: Rates,
     /// Of what is sent.
     allowances: Rates,
@@ -155,8 +155,47 @@ pub struct Proxy {
 pub struct Counts {
     /// Tunnels open now.
     pub tunnels: Arc<AtomicU64>,
-    /// Connections cut off since a head did not end, or nobody read the response.
-    pub slow_clients: AtomicU64,
+    /// How often clients were later than a limit lets them.
+    late: [AtomicU64; Late::ALL.len()],
+}
+
+/// A limit on how long a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// `proxy.head_timeout`
+    Head,
+    /// `proxy.idle_timeout`: nothing came after the last exchange, which is no fault.
+    Idle,
+    /// `proxy.between_bytes_timeout`
+    BetweenBytes,
+    /// `proxy.tunnel_idle`
+    Tunnel,
+}
+
+impl Late {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Head, Self::Idle, Self::BetweenBytes, Self::Tunnel];
+
+    /// Its key.
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Head => "proxy.head_timeout",
+            Self::Idle => "proxy.idle_timeout",
+            Self::BetweenBytes => "proxy.between_bytes_timeout",
+            Self::Tunnel => "proxy.tunnel_idle",
+        }
+    }
+}
+
+impl Counts {
+    fn late(&self, limit: Late) {
+        self.late[limit as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often each limit was reached.
+    pub fn reached(&self) -> impl Iterator<Item = (Late, u64)> + '_ {
+        Late::ALL.into_iter().zip(&self.late).map(|(late, count)| (late, count.load(Ordering::Relaxed)))
+    }
 }
 
 impl Proxy {
@@ -181,7 +220,7 @@ impl Proxy {
             clock,
             shutdown,
             ids: AtomicU64::new(first),
-            counts: Counts::default(),
+            counts: Arc::default(),
             rates: Rates::default(),
             allowances: Rates::default(),
             verifying: Verifying::default(),
@@ -212,7 +251,7 @@ impl Proxy {
     }
 
     /// What is open, and what was cut off.
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &Arc<Counts> {
         &self.counts
     }
 

@@ -60,7 +60,7 @@ impl Tunnel {
         buffers: &Buffers,
         shutdown: &Shutdown,
         allowance: Option<&Allowance>,
-    ) {
+    ) -> End {
         let Self { far, early: early_down, idle, mut exchange } = self;
         let longest = exchange.time_limit();
         let carried = Arc::new(Carried::new());
@@ -72,12 +72,13 @@ impl Tunnel {
                 Ok(upgraded) => Far::Stream(Box::new(TokioIo::new(upgraded))),
                 Err(error) => {
                     tracing::debug!(%error, "the origin closed before its upgrade was through");
-                    return;
+                    return End::Broken;
                 }
             },
         };
         let way = Way { idle, carried: &carried, buffers, shutdown, allowance, longest };
         let end = relay::relay(client, far, early, early_down, &way).await;
         exchange.finish(0, end == End::Closed);
+        end
     }
 }

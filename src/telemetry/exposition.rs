@@ -355,7 +355,7 @@ impl Scrape {
         )?;
         let mut limits = families.open(
             "larder_limit_rejections",
-            "Connections and requests refused, by the limit reached.",
+            "What was refused, closed or given up, by the limit reached.",
             MetricType::Counter,
         )?;
         for (limit, count) in Limit::ALL.iter().zip(self.sums.limits) {
@@ -363,6 +363,9 @@ impl Scrape {
         }
         counter(&mut limits, &[("limit", "connections")], server.refused_connections)?;
         counter(&mut limits, &[("limit", "connections_per_client")], server.refused_per_client)?;
+        for (limit, count) in &server.limits {
+            counter(&mut limits, &[("limit", limit)], *count)?;
+        }
         families.gauge(
             "larder_buffer_bytes",
             "Bytes reserved for what is on its way between clients and origins.",

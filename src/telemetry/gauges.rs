@@ -129,6 +129,8 @@ pub struct ServerGauges {
     pub refused_connections: u64,
     /// Since the start: connections refused since `limits.connections_per_client` was reached.
     pub refused_per_client: u64,
+    /// Since the start: how often the other limits were reached, by key; without those that records tell of.
+    pub limits: BTreeMap<&'static str, u64>,
     /// Since the start: how often accepting paused for want of descriptors.
     pub accept_pauses: u64,
     /// Bytes reserved for what is on its way between clients and origins.

@@ -21,6 +21,7 @@ use super::error::{UpstreamError, connecting, is_want};
 use super::parent::{Route, authority};
 use super::pool::Pool;
 use super::resolve::{Failure, Family};
+use super::stats::Bound;
 use super::wire::Stream;
 use super::{Way, tunnel};
 use crate::access::rules::Rule;
@@ -167,7 +168,7 @@ pub(super) async fn within<T>(
 ) -> Result<T, UpstreamError> {
     let done = timeout(limit.saturating_sub(begun.elapsed()), work).await.unwrap_or_else(|_| {
         let what = format!("{step} with {address} was not done within {limit:?}");
-        Err(UpstreamError::new(ProxyError::ConnectionTimeout, what))
+        Err(UpstreamError::new(ProxyError::ConnectionTimeout, what).over(Bound::ConnectTimeout))
     });
     done.map_err(|error| error.at(address))
 }
@@ -308,7 +309,7 @@ impl<'a> Race<'a> {
                 () = &mut deadline => {
                     self.lost.dial.get_or_insert_with(|| {
                         let what = format!("no connection to {} within {limit:?}", authority(self.host, self.port));
-                        UpstreamError::new(ProxyError::ConnectionTimeout, what)
+                        UpstreamError::new(ProxyError::ConnectionTimeout, what).over(Bound::ConnectTimeout)
                     });
                     return Err(self.lost.into_error(self.host, self.port));
                 }
@@ -400,7 +401,10 @@ impl Lost {
         }
         let at = authority(host, port);
         match self.names {
-            Some(Failure { kind, what }) => UpstreamError::new(kind, format!("{at}: {what}")),
+            Some(Failure { kind, what }) => {
+                let bound = (kind == ProxyError::DnsTimeout).then_some(Bound::DnsTimeout);
+                UpstreamError::new(kind, format!("{at}: {what}")).over(bound)
+            }
             None => UpstreamError::new(ProxyError::DestinationNotFound, format!("{at} has no address")),
         }
     }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::stats::Bound;
 use crate::access::Denied;
 use crate::body;
 use crate::field::status::ProxyError;
@@ -23,6 +24,8 @@ pub struct UpstreamError {
     pub address: Option<SocketAddr>,
     /// The rule that forbade the destination; then `kind` is `DestinationIpProhibited`.
     pub denied: Option<Box<Denied>>,
+    /// The limit that was reached, where it was one.
+    pub bound: Option<Bound>,
     /// The cause, where there is one.
     #[source]
     pub source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -30,11 +33,16 @@ pub struct UpstreamError {
 
 impl UpstreamError {
     pub(super) fn new(kind: ProxyError, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), address: None, denied: None, source: None }
+        Self { kind, what: what.into(), address: None, denied: None, bound: None, source: None }
     }
 
     pub(super) fn caused(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
+        self
+    }
+
+    pub(super) fn over(mut self, bound: impl Into<Option<Bound>>) -> Self {
+        self.bound = bound.into();
         self
     }
 
@@ -54,6 +62,7 @@ impl UpstreamError {
             what: denied.to_string(),
             address: None,
             denied: Some(Box::new(denied)),
+            bound: None,
             source: None,
         }
     }
@@ -111,7 +120,8 @@ pub(super) fn awaiting_head(error: hyper::Error, answered: bool) -> UpstreamErro
             _ => (closed, "the connection broke before a whole response head had come"),
         }
     };
-    UpstreamError::new(kind, what).caused(error)
+    let bound = (kind == ProxyError::HttpResponseHeaderSectionSize).then_some(Bound::ResponseHead);
+    UpstreamError::new(kind, what).over(bound).caused(error)
 }
 
 /// Judges hyper's error while a response body was read.

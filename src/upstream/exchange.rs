@@ -24,9 +24,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::connect::{self, Destination, judge_literal};
 use super::error::{UpstreamError, awaiting_head};
 use super::inbound::{After, Inbound, Trailers};
-use super::inspect::{Asked, inspect};
+use super::inspect::{Asked, Fault, inspect};
 use super::parent::{Parents, authority};
 use super::pool::{Key, Lease, Turn};
+use super::stats::Bound;
 use super::tunnel::asks_for_credentials;
 use super::upload::{Gate, Progress, Step, Upload};
 use super::wire::{Traffic, Wire};
@@ -137,7 +138,7 @@ async fn buffer(
     timeout(limit, buffers.wait(content)).await.map_err(|_| {
         let total = buffers.total();
         let what = format!("all buffers ({total} bytes, limits.buffers) were in use for {limit:?}");
-        UpstreamError::new(ProxyError::ConnectionLimitReached, what)
+        UpstreamError::new(ProxyError::ConnectionLimitReached, what).over(Bound::Buffers)
     })
 }
 
@@ -179,7 +180,7 @@ async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Res
         let at = authority(to.host, to.port);
         let most = way.pool.limits().connections_per_origin;
         let what = format!("all {most} connections to {at} were busy for {limit:?}");
-        UpstreamError::new(ProxyError::ConnectionLimitReached, what)
+        UpstreamError::new(ProxyError::ConnectionLimitReached, what).over(Bound::ConnectionsPerOrigin)
     })?;
     let permit = match turn {
         Turn::Open(permit) => permit,
@@ -331,8 +332,12 @@ async fn attempt(
             answer = &mut response => {
                 let response = answer.map_err(|mut error| {
                     let unwritten = error.take_message().map(Box::new);
-                    let answered = traffic.read() > read_before;
-                    Missed { error: awaiting_head(error.into_error(), answered), unwritten }
+                    let came = traffic.read() - read_before;
+                    let error = awaiting_head(error.into_error(), came > 0);
+                    // hyper tells both alike.
+                    let fields = error.bound == Some(Bound::ResponseHead) && came <= options.max_head as u64;
+                    let error = if fields { error.over(Bound::ResponseFields) } else { error };
+                    Missed { error, unwritten }
                 })?;
                 // A flood and the final response may have come in one read.
                 return if interim.is_flood() { Err(missed(interim.fault())) } else { Ok(response) };
@@ -347,12 +352,15 @@ async fn attempt(
                     Step::Done => first_byte.saturating_sub(traffic.quiet()),
                 };
                 if left.is_zero() {
-                    let (kind, what) = if step == Step::Done {
-                        (ProxyError::HttpResponseTimeout, format!("no response head within {first_byte:?}"))
+                    let error = if step == Step::Done {
+                        let what = format!("no response head within {first_byte:?}");
+                        UpstreamError::new(ProxyError::HttpResponseTimeout, what).over(Bound::FirstByteTimeout)
                     } else {
-                        (ProxyError::ConnectionWriteTimeout, format!("nothing of the request was taken for {between:?}"))
+                        let what = format!("nothing of the request was taken for {between:?}");
+                        UpstreamError::new(ProxyError::ConnectionWriteTimeout, what)
+                            .over(Bound::BetweenBytesTimeout)
                     };
-                    return Err(missed(UpstreamError::new(kind, what)));
+                    return Err(missed(error));
                 }
                 timer.as_mut().reset(Instant::from_std(Stopwatch::start().started() + left.min(tick)));
             }
@@ -377,7 +385,7 @@ impl Interim {
 
     fn fault(&self) -> UpstreamError {
         let what = format!("the origin sent more than {} interim responses", self.max);
-        UpstreamError::new(ProxyError::HttpProtocolError, what)
+        UpstreamError::new(ProxyError::HttpProtocolError, what).over(Bound::Interim)
     }
 
     fn received(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
@@ -414,7 +422,7 @@ fn receive(
     let reused = lease.reused;
     let (status, version) = (response.status(), response.version());
     let seen = inspect(asked, status, version, response.headers_mut())
-        .map_err(|fault| foreign(way, parent, status, address, fault.kind, fault.what))?;
+        .map_err(|fault| foreign(way, parent, status, address, fault))?;
     let upgraded = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
     let (parts, incoming) = response.into_parts();
     let after = After {
@@ -455,12 +463,11 @@ fn foreign(
     parent: Option<usize>,
     status: StatusCode,
     address: SocketAddr,
-    kind: ProxyError,
-    what: &'static str,
+    fault: Fault,
 ) -> UpstreamError {
     match parent.and_then(|at| way.parents.get(at)) {
         Some(parent) if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => asks_for_credentials(parent),
-        _ => UpstreamError::new(kind, what),
+        _ => UpstreamError::new(fault.kind, fault.what).over(fault.bound),
     }
     .at(address)
 }

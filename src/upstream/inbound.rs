@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use super::error::reading_body;
 use super::pool::Lease;
+use super::stats::Bound;
 use super::upload::{Progress, Step};
 use crate::body;
 use crate::body::Buffered;
@@ -108,6 +109,12 @@ impl Inbound {
         }
     }
 
+    fn reached(&self, bound: Bound) {
+        if let Some(after) = &self.after {
+            after.lease.reached(bound);
+        }
+    }
+
     fn failed(&mut self, error: body::Error) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         self.after = None;
         Poll::Ready(Some(Err(error)))
@@ -131,6 +138,7 @@ impl http_body::Body for Inbound {
             Poll::Pending => {
                 let what = format!("the response's body stalled for {:?}", self.stall.limit());
                 let kind = ProxyError::ConnectionReadTimeout;
+                self.reached(Bound::BetweenBytesTimeout);
                 self.failed(body::Error { kind, what: what.into(), source: None })
             }
             Poll::Ready(Some(Ok(mut frame))) => {
@@ -152,6 +160,7 @@ impl http_body::Body for Inbound {
                             self.trailers.max
                         );
                         let kind = ProxyError::HttpResponseHeaderSectionSize;
+                        self.reached(Bound::ResponseTrailers);
                         return self.failed(body::Error { kind, what: what.into(), source: None });
                     }
                     treatment::strip_trailers(trailers, &self.trailers.named);

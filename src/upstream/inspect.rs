@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
+use super::stats::Bound;
 use crate::field::status::ProxyError;
 use crate::field::treatment;
 
@@ -41,10 +42,12 @@ pub(super) struct Seen {
 }
 
 /// Why a head does not pass.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) kind: ProxyError,
     pub(super) what: &'static str,
+    /// The limit that it is over.
+    pub(super) bound: Option<Bound>,
 }
 
 /// Judges a head and leaves in it only what may go on.
@@ -54,7 +57,7 @@ pub(super) fn inspect(
     version: Version,
     headers: &mut HeaderMap,
 ) -> Result<Seen, Fault> {
-    let fault = |kind, what| Err(Fault { kind, what });
+    let fault = |kind, what| Err(Fault { kind, what, bound: None });
     match status {
         StatusCode::SWITCHING_PROTOCOLS if !asked.upgrade => {
             return fault(
@@ -67,10 +70,11 @@ pub(super) fn inspect(
             return fault(ProxyError::HttpProtocolError, "the origin answered as a proxy does (407)");
         }
         _ if headers.len() > asked.max_fields => {
-            return fault(
-                ProxyError::HttpResponseHeaderSectionSize,
-                "the response has more fields than allowed",
-            );
+            return Err(Fault {
+                kind: ProxyError::HttpResponseHeaderSectionSize,
+                what: "the response has more fields than allowed",
+                bound: Some(Bound::ResponseFields),
+            });
         }
         _ => {}
     }

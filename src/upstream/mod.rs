@@ -38,7 +38,7 @@ use hyper::client::conn::http1;
 pub use self::direct::Direct;
 pub use self::error::UpstreamError;
 pub use self::parent::{Parent, ParentError, no_proxy_from_env, parents_from_env};
-pub use self::stats::Stats;
+pub use self::stats::{Bound, Stats};
 pub use self::tls::{SetupError, check_ca_file};
 pub use self::tunnel::Dialed;
 pub use self::wire::{Stream, Wire};
@@ -70,6 +70,8 @@ pub struct Options {
     pub between_bytes_timeout: Duration,
     /// `upstream.expect_timeout`: how long a body waits for the origin's 100. Default 1 s.
     pub expect_timeout: Duration,
+    /// `upstream.idle_connections`: over all origins. Default 1024.
+    pub idle_connections: usize,
     /// `upstream.idle_per_origin`. Default 64.
     pub idle_per_origin: usize,
     /// `upstream.idle_timeout`. Default 60 s.
@@ -113,6 +115,7 @@ impl Default for Options {
             first_byte_timeout: Duration::from_secs(60),
             between_bytes_timeout: Duration::from_secs(60),
             expect_timeout: Duration::from_secs(1),
+            idle_connections: 1024,
             idle_per_origin: 64,
             idle_timeout: Duration::from_secs(60),
             connections_per_origin: 256,
@@ -248,9 +251,7 @@ impl Upstream {
     /// Sends a request and waits for the head of its final response.
     pub async fn send(&self, call: Call) -> Result<Received, UpstreamError> {
         let way = self.0.way.load_full();
-        exchange::send(&way, &self.0.buffers, call)
-            .await
-            .inspect_err(|error| self.0.counters.failed(error.kind))
+        exchange::send(&way, &self.0.buffers, call).await.inspect_err(|error| self.0.counters.failed(error))
     }
 
     /// Opens a connection for a client's CONNECT; through a parent, by a CONNECT to it, which carries `via`.
@@ -263,7 +264,7 @@ impl Upstream {
     ) -> Result<Dialed, UpstreamError> {
         let way = self.0.way.load_full();
         let dialed = tunnel::dial(&way, host, port, via, grant).await;
-        dialed.inspect_err(|error| self.0.counters.failed(error.kind))
+        dialed.inspect_err(|error| self.0.counters.failed(error))
     }
 
     /// Judges where `host` leads now, without a connection: which rule allows one of its addresses, if one does. Where
@@ -323,6 +324,7 @@ fn same_connections(old: &Options, new: &Options) -> bool {
 
 fn limits(options: &Options) -> Limits {
     Limits {
+        idle_connections: options.idle_connections,
         idle_per_origin: options.idle_per_origin,
         idle_timeout: options.idle_timeout,
         connections_per_origin: options.connections_per_origin,

@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::stats::{Counters, Open};
+use super::stats::{Bound, Counters, Open};
 use super::upload::Upload;
 use super::wire::{Traffic, Wire};
 use crate::clock::{Clock, Moment};
@@ -30,6 +30,8 @@ const SHARDS: usize = 16;
 /// How often idle connections are looked through for those whose time has passed. A connection is never used
 /// after its time, whenever it is found; this only bounds how long it stays open.
 const SWEEP: Duration = Duration::from_millis(500);
+/// When idle connections of all origins reach their bound, one in so many is closed beyond what must be.
+const SPARE: usize = 16;
 /// How long the task of a connection whose response has ended may take until it accepts the next request. It
 /// needs no I/O for that, only its turn.
 const TURN: Duration = Duration::from_millis(100);
@@ -49,6 +51,7 @@ pub(super) struct Key {
 /// The bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
+    pub(super) idle_connections: usize,
     pub(super) idle_per_origin: usize,
     pub(super) idle_timeout: Duration,
     pub(super) connections_per_origin: usize,
@@ -62,6 +65,8 @@ pub(super) struct Pool {
     clock: Clock,
     counters: Arc<Counters>,
     sweeping: AtomicBool,
+    /// Held by who closes what is idle beyond the bound for all origins.
+    trimming: Mutex<()>,
 }
 
 /// One origin's connections.
@@ -75,6 +80,7 @@ struct Origin {
 
 struct Idle {
     link: Link,
+    since: i64,
     /// Not to be used from then on.
     until: i64,
 }
@@ -119,6 +125,7 @@ impl Pool {
             clock,
             counters,
             sweeping: AtomicBool::new(false),
+            trimming: Mutex::new(()),
         }
     }
 
@@ -173,7 +180,7 @@ impl Pool {
         loop {
             let idle = origin.idle.lock().pop_back()?;
             self.counters.idle.fetch_sub(1, Ordering::Relaxed);
-            let Idle { mut link, until } = idle;
+            let Idle { mut link, until, .. } = idle;
             if link.sender.is_closed() || self.clock.now().mono >= until {
                 continue;
             }
@@ -195,6 +202,46 @@ impl Pool {
             self.forget(oldest);
             found
         })
+    }
+
+    /// Keeps to the bound on idle connections of all origins: those that were used longest ago are closed, some more than
+    /// have to be, since to find them all have to be looked at.
+    fn trim(&self) {
+        let limit = self.limits.idle_connections;
+        let above = || (self.counters.idle.load(Ordering::Relaxed) as usize).saturating_sub(limit);
+        let _trimming = self.trimming.lock();
+        let above = above();
+        if above == 0 {
+            return;
+        }
+        let origins =
+            || self.shards.iter().flat_map(|shard| shard.lock().values().map(Arc::clone).collect::<Vec<_>>());
+        let mut ages: Vec<i64> = Vec::with_capacity(limit + above);
+        for origin in origins() {
+            ages.extend(origin.idle.lock().iter().map(|idle| idle.since));
+        }
+        let mut surplus = (above + limit / SPARE).min(ages.len());
+        if surplus == 0 {
+            return;
+        }
+        let (_, youngest, _) = ages.select_nth_unstable(surplus - 1);
+        let youngest = *youngest;
+        for origin in origins() {
+            // The one used last is last.
+            while surplus > 0 {
+                let oldest = {
+                    let mut idle = origin.idle.lock();
+                    let old = idle.front().is_some_and(|idle| idle.since <= youngest);
+                    if old { idle.pop_front() } else { None }
+                };
+                if oldest.is_none() {
+                    break;
+                }
+                self.counters.reached(Bound::IdleConnections);
+                self.forget(oldest);
+                surplus -= 1;
+            }
+        }
     }
 
     /// Closes a connection that was idle.
@@ -302,20 +349,29 @@ impl Lease {
         let limits = self.pool.limits;
         let allowed = keep_alive.map(|limit| limit.saturating_sub(Duration::from_secs(1)));
         let stay = allowed.map_or(limits.idle_timeout, |allowed| allowed.min(limits.idle_timeout));
-        if stay.is_zero() || limits.idle_per_origin == 0 || self.link.sender.is_closed() {
+        let none = limits.idle_per_origin == 0 || limits.idle_connections == 0;
+        if stay.is_zero() || none || self.link.sender.is_closed() {
             return;
         }
         let Moment { mono, .. } = self.pool.clock.now();
         let until = mono.saturating_add(stay.as_millis() as i64);
         let oldest = {
             let mut idle = self.origin.idle.lock();
-            idle.push_back(Idle { link: self.link, until });
+            idle.push_back(Idle { link: self.link, since: mono, until });
             if idle.len() > limits.idle_per_origin { idle.pop_front() } else { None }
         };
-        self.pool.counters.idle.fetch_add(1, Ordering::Relaxed);
+        let before = self.pool.counters.idle.fetch_add(1, Ordering::Relaxed);
         self.pool.forget(oldest);
         self.origin.returned.notify_one();
+        if before as usize >= limits.idle_connections {
+            self.pool.trim();
+        }
         self.pool.watch();
+    }
+
+    /// Counts that a limit was reached.
+    pub(super) fn reached(&self, bound: Bound) {
+        self.pool.counters.reached(bound);
     }
 
     /// The response has ended but the request has not: it may go on for `grace`, then the connection closes.

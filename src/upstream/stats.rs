@@ -2,7 +2,69 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::UpstreamError;
 use crate::field::status::ProxyError;
+
+/// A limit on the way to origins that can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// `upstream.connect_timeout`
+    ConnectTimeout,
+    /// `upstream.first_byte_timeout`
+    FirstByteTimeout,
+    /// `upstream.between_bytes_timeout`
+    BetweenBytesTimeout,
+    /// `upstream.dns_timeout`
+    DnsTimeout,
+    /// `upstream.connections_per_origin`
+    ConnectionsPerOrigin,
+    /// `upstream.idle_connections`
+    IdleConnections,
+    /// `limits.buffers`
+    Buffers,
+    /// `limits.response_head`
+    ResponseHead,
+    /// `limits.response_fields`
+    ResponseFields,
+    /// `limits.response_trailers`
+    ResponseTrailers,
+    /// `limits.interim`
+    Interim,
+}
+
+impl Bound {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::ConnectTimeout,
+        Self::FirstByteTimeout,
+        Self::BetweenBytesTimeout,
+        Self::DnsTimeout,
+        Self::ConnectionsPerOrigin,
+        Self::IdleConnections,
+        Self::Buffers,
+        Self::ResponseHead,
+        Self::ResponseFields,
+        Self::ResponseTrailers,
+        Self::Interim,
+    ];
+
+    /// Its key; what stands below `limits` without that.
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::ConnectTimeout => "upstream.connect_timeout",
+            Self::FirstByteTimeout => "upstream.first_byte_timeout",
+            Self::BetweenBytesTimeout => "upstream.between_bytes_timeout",
+            Self::DnsTimeout => "upstream.dns_timeout",
+            Self::ConnectionsPerOrigin => "upstream.connections_per_origin",
+            Self::IdleConnections => "upstream.idle_connections",
+            Self::Buffers => "buffers",
+            Self::ResponseHead => "response_head",
+            Self::ResponseFields => "response_fields",
+            Self::ResponseTrailers => "response_trailers",
+            Self::Interim => "interim",
+        }
+    }
+}
 
 /// A reading of the counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +87,8 @@ pub struct Stats {
     pub dns_failures: u64,
     /// Failures by type, in the order of `ProxyError::ALL`; those that never happened included.
     pub errors: Vec<(ProxyError, u64)>,
+    /// How often each limit was reached, in the order of `Bound::ALL`.
+    pub reached: Vec<(Bound, u64)>,
     /// Bytes received from origins and parents on connections of the pool, after TLS.
     pub received: u64,
     /// Bytes sent on connections of the pool, before TLS.
@@ -52,19 +116,29 @@ pub(super) struct Counters {
     pub(super) received: AtomicU64,
     pub(super) sent: AtomicU64,
     errors: [AtomicU64; ProxyError::ALL.len()],
+    reached: [AtomicU64; Bound::ALL.len()],
 }
 
 impl Counters {
-    /// Counts one failure.
-    pub(super) fn failed(&self, kind: ProxyError) {
-        if let Some(at) = ProxyError::ALL.iter().position(|known| *known == kind) {
+    /// Counts one failure, and the limit that it came from.
+    pub(super) fn failed(&self, error: &UpstreamError) {
+        if let Some(at) = ProxyError::ALL.iter().position(|known| *known == error.kind) {
             self.errors[at].fetch_add(1, Relaxed);
         }
+        if let Some(bound) = error.bound {
+            self.reached(bound);
+        }
+    }
+
+    /// Counts that a limit was reached.
+    pub(super) fn reached(&self, bound: Bound) {
+        self.reached[bound as usize].fetch_add(1, Relaxed);
     }
 
     /// Reads them all.
     pub(super) fn read(&self) -> Stats {
         let errors = ProxyError::ALL.iter().zip(&self.errors).map(|(kind, n)| (*kind, n.load(Relaxed)));
+        let reached = Bound::ALL.iter().zip(&self.reached).map(|(bound, n)| (*bound, n.load(Relaxed)));
         Stats {
             opened: self.opened.load(Relaxed),
             reused: self.reused.load(Relaxed),
@@ -75,6 +149,7 @@ impl Counters {
             dns_hits: self.dns_hits.load(Relaxed),
             dns_failures: self.dns_failures.load(Relaxed),
             errors: errors.collect(),
+            reached: reached.collect(),
             received: self.received.load(Relaxed),
             sent: self.sent.load(Relaxed),
         }

@@ -107,7 +107,7 @@ fn a_second_address_is_tried_when_the_first_refuses() {
 }
 
 /// A listener whose backlog is full drops what comes, as a black hole does.
-fn black_hole(address: SocketAddr) -> (SocketAddr, impl Sized) {
+pub(crate) fn black_hole(address: SocketAddr) -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&address.into()).unwrap();
     socket.listen(0).unwrap();

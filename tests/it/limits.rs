@@ -2,6 +2,7 @@
 //! others are served. And what the process takes for itself: its threads, and from where it dials.
 
 use crate::forwarding::settled;
+use crate::support::dns::{Answer, NameServer};
 use crate::support::{Client, Gate, Origin, Proxy, eventually};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ fn a_client_that_does_not_finish_its_head_is_cut_off() {
         client.send(begun);
         assert!(client.wire.ends(), "{begun:?}");
     }
+    proxy.wait_rejections("proxy.head_timeout", 2);
 }
 
 #[test]
@@ -43,6 +45,7 @@ fn a_client_that_asks_nothing_more_is_cut_off() {
     let mut client = proxy.client();
     client.get(&origin.url("/x")).assert_body("x");
     assert!(client.wire.ends());
+    proxy.wait_rejections("proxy.idle_timeout", 1);
 }
 
 #[test]
@@ -62,6 +65,7 @@ fn an_upload_that_stalls_is_told_and_ended_on_both_sides() {
     assert!(response.text().contains("100ms"), "{response}");
     assert!(client.wire.ends());
     assert_eq!(origin.wait_body("/x").whole, Some(false), "no end was invented");
+    proxy.wait_rejections("proxy.between_bytes_timeout", 1);
 }
 
 #[test]
@@ -83,6 +87,126 @@ fn a_client_that_reads_nothing_is_cut_off_and_its_origin_let_go() {
     gone.pass();
     let line = proxy.log.wait("the log", |l| l.contains("/x"));
     assert!(line.contains("\"complete\":false"), "{line}");
+    proxy.wait_rejections("proxy.between_bytes_timeout", 1);
+}
+
+/// Each by one exchange alone, so that each counts what it says and nothing else.
+#[test]
+fn limits_that_an_origin_is_over_are_counted_each_by_its_key() {
+    let origin = Origin::start();
+    let fields = |count: usize| (0..count).map(|n| format!("X-{n}: a\r\n")).collect::<String>();
+    let trailers = format!("0\r\nX-Long: {}\r\n\r\n", "a".repeat(17 << 10));
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+    let head = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 0\r\n\r\n");
+    let told = [
+        ("response_head", head(&format!("X-Long: {}\r\n", "a".repeat(80 << 10)))),
+        // More than hyper looks at, and one more than allowed.
+        ("response_fields", head(&fields(300))),
+        ("response_fields", head(&fields(200))),
+        ("response_trailers", format!("{chunked}{trailers}")),
+        ("interim", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(11)),
+        ("upstream.first_byte_timeout", String::new()),
+        ("upstream.between_bytes_timeout", chunked.to_owned()),
+    ];
+    for (number, (_, bytes)) in told.iter().enumerate() {
+        let bytes = bytes.clone();
+        origin.on(&format!("/{number}"), move |x| {
+            x.written(&bytes);
+            x.wire().ends();
+        });
+    }
+    let proxy = Proxy::with("upstream = { first_byte_timeout = '300ms', between_bytes_timeout = '300ms' }");
+    let mut counts = std::collections::BTreeMap::new();
+    for (number, (limit, _)) in told.iter().enumerate() {
+        let mut client = proxy.client();
+        client.begin("GET", &origin.url(&format!("/{number}")), &[], "");
+        client.try_response("GET").ok();
+        let count = counts.entry(limit).or_insert(0);
+        *count += 1;
+        proxy.wait_rejections(limit, *count);
+    }
+    let all = proxy.metric("larder_limit_rejections_total", &["limit=\""]);
+    assert!((all - told.len() as f64).abs() < 0.1, "{all}");
+}
+
+#[test]
+fn limits_on_connecting_are_counted_each_by_its_key() {
+    let (address, _held) = crate::errors::black_hole("127.0.0.1:0".parse().unwrap());
+    let names = NameServer::start();
+    names.set("silent.test", Answer::Silence);
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        x.wire().ends();
+    });
+    let limits = [
+        "connect_timeout = '300ms'",
+        "dns_timeout = '300ms'",
+        "connections_per_origin = 1",
+        "idle_per_origin = 1",
+    ];
+    let limits = limits.map(|limit| format!("upstream.{limit}\n")).concat();
+    let proxy = Proxy::with(&(limits + &names.config()));
+    proxy.get(&format!("http://{address}/")).assert_status(504);
+    proxy.wait_rejections("upstream.connect_timeout", 1);
+    proxy.get("http://silent.test/").assert_status(504);
+    proxy.wait_rejections("upstream.dns_timeout", 1);
+    let mut client = proxy.client();
+    client.begin("GET", &origin.url("/x"), &[], "");
+    origin.wait("/x", 1);
+    proxy.get(&origin.url("/y")).assert_status(503);
+    proxy.wait_rejections("upstream.connections_per_origin", 1);
+}
+
+/// The tenth origin's connection takes the place of the one used longest ago, whoever's that is.
+#[test]
+fn idle_connections_of_all_origins_have_a_limit() {
+    let origins: Vec<_> = (0..10).map(|_| Origin::start()).collect();
+    let proxy = Proxy::with("upstream.idle_connections = 4");
+    for origin in &origins {
+        origin.serve("/x", "200 OK", &["Cache-Control: no-store"], b"x");
+        proxy.get(&origin.url("/x")).assert_body("x");
+    }
+    proxy.wait_rejections("upstream.idle_connections", 6);
+    for (number, origin) in origins.iter().enumerate().rev() {
+        proxy.get(&origin.url("/x")).assert_body("x");
+        assert_eq!(origin.connections(), if number < 6 { 2 } else { 1 }, "the origin {number}");
+    }
+    let idle = proxy.metric("larder_upstream_connections", &["state=\"idle\""]);
+    assert!((idle - 4.0).abs() < 0.1, "{idle}");
+}
+
+#[test]
+fn what_waits_too_long_for_the_fetch_of_another_is_counted() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        held.pass();
+        x.reply("200 OK", &["Cache-Control: max-age=60"], "x");
+    });
+    let proxy = Proxy::with("cache.collapse_wait = '100ms'");
+    let mut clients = [proxy.client(), proxy.client()];
+    for (count, client) in clients.iter_mut().enumerate() {
+        client.begin("GET", &origin.url("/x"), &[], "");
+        origin.wait("/x", count + 1);
+    }
+    proxy.wait_rejections("cache.collapse_wait", 1);
+    gate.open();
+    for client in &mut clients {
+        client.response("GET").assert_body("x");
+    }
+}
+
+#[test]
+fn a_tunnel_that_ends_since_nothing_moves_is_counted() {
+    let origin = Origin::start();
+    let proxy = Proxy::with("proxy.tunnel_idle = '200ms'");
+    let mut client = proxy.client();
+    let at = origin.address;
+    client.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+    client.head("CONNECT").assert_status(200);
+    assert!(client.wire.ends());
+    proxy.wait_rejections("proxy.tunnel_idle", 1);
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub(super) const UPSTREAM: &[Setting] = settings! {
     /// How long the body of a request with `Expect: 100-continue` waits for the origin's 100.
     upstream.expect_timeout: Time<0> = r#""1s""#, Live => upstream.expect_timeout;
 
+    /// Idle connections kept for all origins together. Beyond, those used longest ago are closed.
+    upstream.idle_connections: Count<0> = "1024", Live => upstream.idle_connections;
+
     /// Idle connections kept for an origin.
     upstream.idle_per_origin: Count<0> = "64", Live => upstream.idle_per_origin;
 

@@ -20,6 +20,8 @@ pub(super) struct Figures {
 #[derive(Default)]
 struct Part {
     memory: Vec<u64>,
+    /// The proxy's CPU time so far, in hundredths of a second: the first and the last seen.
+    cpu: Option<(u64, u64)>,
     descriptors: usize,
     /// Of what is without fault; sorted.
     times: Vec<Duration>,
@@ -35,10 +37,11 @@ impl Figures {
         self.parts.get_mut(usize::try_from(part).ok()?)
     }
 
-    pub(super) fn sample(&mut self, at: Duration, memory: u64, descriptors: usize) {
+    pub(super) fn sample(&mut self, at: Duration, memory: u64, cpu: u64, descriptors: usize) {
         // What ends after the load's time is in no part.
         if let Some(part) = self.part(at) {
             part.memory.push(memory);
+            part.cpu = Some((part.cpu.map_or(cpu, |(first, _)| first), cpu));
             part.descriptors = part.descriptors.max(descriptors);
         }
     }
@@ -60,17 +63,18 @@ impl Figures {
 
     pub(super) fn print(&self) {
         println!(
-            "{:>7} {:>8} {:>8} {:>8} {:>8} {:>11}",
-            "from s", "requests", "p50 ms", "p99 ms", "RSS MiB", "descriptors"
+            "{:>7} {:>8} {:>8} {:>8} {:>8} {:>6} {:>11}",
+            "from s", "requests", "p50 ms", "p99 ms", "RSS MiB", "CPU s", "descriptors"
         );
         for (number, part) in self.parts.iter().enumerate() {
             println!(
-                "{:>7} {:>8} {:>8.2} {:>8.2} {:>8.1} {:>11}",
+                "{:>7} {:>8} {:>8.2} {:>8.2} {:>8.1} {:>6.2} {:>11}",
                 number as u64 * self.seconds / PARTS as u64,
                 part.times.len(),
                 ms(percentile(&part.times, 50)),
                 ms(percentile(&part.times, 99)),
                 part.rss() as f64 / f64::from(1 << 20),
+                part.cpu.map_or(0, |(first, last)| last - first) as f64 / 100.0,
                 part.descriptors
             );
         }

@@ -169,7 +169,8 @@ fn soak() {
     let clients: Vec<_> = clients.collect();
     let mut figures = Figures::new(settings.seconds);
     while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
-        figures.sample(load.since.elapsed(), proxy.memory("VmRSS"), proxy.descriptors());
+        let (memory, cpu) = (proxy.memory("VmRSS"), proxy.cpu());
+        figures.sample(load.since.elapsed(), memory, cpu, proxy.descriptors());
         std::thread::sleep(Duration::from_millis(settings.seconds * 10).min(Duration::from_secs(1)));
     }
     let mut seen = Seen::default();

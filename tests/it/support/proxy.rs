@@ -385,6 +385,16 @@ impl Proxy {
         text.lines().filter_map(series).sum()
     }
 
+    /// Waits until so much was refused, closed or given up by this limit.
+    #[track_caller]
+    pub(crate) fn wait_rejections(&self, limit: &str, count: usize) {
+        let label = format!("limit=\"{limit}\"");
+        super::eventually(&format!("{count} rejections by {limit}"), || {
+            let found = self.metric("larder_limit_rejections_total", &[&label]);
+            ((found - count as f64).abs() < 0.1).then_some(())
+        });
+    }
+
     /// Writes the configuration file anew, as the start did.
     pub(crate) fn write_config(&self, config: &str) {
         std::fs::write(self.config_file(), render(self.open, config)).unwrap();
@@ -430,6 +440,14 @@ impl Proxy {
     pub(crate) fn state(&self) -> char {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
+    }
+
+    /// The CPU time that the process took so far, in hundredths of a second.
+    pub(crate) fn cpu(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name before may hold spaces; behind it stand the state, and user and system time as fields 12 and 13.
+        let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
     /// How many threads the process has.
