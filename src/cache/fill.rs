@@ -82,7 +82,7 @@ pub(crate) fn begin(
     let Received { status, headers, body, buffered, .. } = received;
     let leader = leader.take();
     if let Some(fill) = fill {
-        let patience = Patience::new(Arc::clone(&cache.background), running);
+        let patience = Patience::new(Arc::clone(&cache.background), Arc::clone(&place.target), running);
         let pumped = pump(Arc::clone(cache), place.clone(), fill, body, leader, patience, buffered.clone());
         cache.shutdown.spawn(pumped);
     }
@@ -194,11 +194,12 @@ struct Patience {
     /// Its place in the background while nobody reads.
     running: Option<Running>,
     background: Arc<Background>,
+    target: Arc<Target>,
 }
 
 impl Patience {
-    fn new(background: Arc<Background>, running: Option<Running>) -> Self {
-        Self { began: Stopwatch::start(), alone: None, running, background }
+    fn new(background: Arc<Background>, target: Arc<Target>, running: Option<Running>) -> Self {
+        Self { began: Stopwatch::start(), alone: None, running, background, target }
     }
 
     /// Whether nobody read when it was last looked at.
@@ -226,7 +227,8 @@ impl Patience {
 
     /// Whether it has a place in the background, or gets one now.
     fn in_background(&mut self, options: &Options) -> bool {
-        self.running = self.running.take().or_else(|| self.background.begin(options.background));
+        let begin = || self.background.begin(&self.target, options.background);
+        self.running = self.running.take().or_else(begin);
         self.running.is_some()
     }
 }

@@ -507,7 +507,8 @@ impl Cache {
         stored: &Arc<StoredResponse>,
     ) {
         let Joined::Lead(leader) = self.flights.join(key, generation, &self.store) else { return };
-        let Some(running) = self.background.begin(ask.settings.options.background) else { return };
+        let limit = ask.settings.options.background;
+        let Some(running) = self.background.begin(&ask.target, limit) else { return };
         // Also where only a part is stored: a 304 freshens it, anything else is worth more as a whole.
         let mut headers = ask.headers.clone();
         policy::ask_for_the_whole(&mut headers);

@@ -163,18 +163,18 @@ async fn what_was_asked_by_settings_from_before_a_reload_is_not_stored() {
 async fn what_a_refresh_brings_is_stored_in_its_place() {
     let cache = cache();
     let ask = ask(&cache);
-    let running = cache.background.begin(1).unwrap();
+    let running = cache.background.begin(&ask.target, 1).unwrap();
     let (head, received) = (head(&cache, &ask, 0), received(Body::boxed(Silent), 5));
     let begun = fill::begin(&cache, &place(&cache, &ask), &mut None, Some(running), head, received);
     assert!(begun.is_ok());
-    assert!(cache.background.begin(1).is_none());
+    assert!(cache.background.begin(&ask.target, 1).is_none());
     // Nobody reads it any more.
     drop(begun);
     tokio::task::yield_now().await;
-    assert!(cache.background.begin(1).is_none());
+    assert!(cache.background.begin(&ask.target, 1).is_none());
     cache.shutdown.abort();
     cache.shutdown.finished().await;
-    assert!(cache.background.begin(1).is_some());
+    assert!(cache.background.begin(&ask.target, 1).is_some());
 }
 
 #[test]

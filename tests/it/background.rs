@@ -55,6 +55,8 @@ fn clients_that_leave_before_an_answer_leave_no_fetch_behind() {
 fn refreshes_have_a_limit_and_above_it_what_is_stale_is_served() {
     const KEYS: usize = 300;
     const LIMIT: usize = 10;
+    /// One origin's.
+    const SHARE: usize = LIMIT / 2;
     let origin = origin();
     let gate = Gate::new();
     let held = gate.clone();
@@ -72,20 +74,55 @@ fn refreshes_have_a_limit_and_above_it_what_is_stale_is_served() {
             client.get(&url(at)).assert_body("stale");
         }
     }
-    origin.wait("/stale", KEYS + LIMIT);
-    becomes(&proxy, "larder_background", &[], LIMIT as f64);
-    becomes(&proxy, "larder_background_refusals_total", &[], (KEYS - LIMIT) as f64);
-    becomes(&proxy, ACTIVE.0, ACTIVE.1, LIMIT as f64);
+    origin.wait("/stale", KEYS + SHARE);
+    becomes(&proxy, "larder_background", &[], SHARE as f64);
+    becomes(&proxy, "larder_background_refusals_total", &[], (KEYS - SHARE) as f64);
+    becomes(&proxy, ACTIVE.0, ACTIVE.1, SHARE as f64);
     // Nobody waits for another refresh of the same key.
     client.get(&url(0)).assert_hit();
-    becomes(&proxy, "larder_background_refusals_total", &[], (KEYS - LIMIT) as f64);
+    becomes(&proxy, "larder_background_refusals_total", &[], (KEYS - SHARE) as f64);
     proxy.get(&origin.url("/x")).assert_body("x");
-    assert_eq!(origin.hits("/stale"), KEYS + LIMIT);
+    assert_eq!(origin.hits("/stale"), KEYS + SHARE);
     gate.open();
     becomes(&proxy, "larder_background", &[], 0.0);
     // There is room again for one that was put off.
     client.get(&url(KEYS - 1)).assert_hit();
-    origin.wait("/stale", KEYS + LIMIT + 1);
+    origin.wait("/stale", KEYS + SHARE + 1);
+}
+
+/// Half of what may run, and of each other's half: whoever answers is refreshed all the same.
+#[test]
+fn origins_that_answer_no_refresh_leave_places_to_others() {
+    let silent: Vec<_> = (0..3).map(|_| origin()).collect();
+    let good = origin();
+    let gate = Gate::new();
+    for origin in &silent {
+        let held = gate.clone();
+        origin.on("/stale", move |x| {
+            if x.request.field("if-none-match").is_some() {
+                held.pass();
+            }
+            x.reply("200 OK", &[STALE, "Age: 100", "ETag: \"a\""], "stale");
+        });
+    }
+    good.serve("/stale", "200 OK", &[STALE, "Age: 100"], b"stale");
+    let proxy = Proxy::with(&format!("{PATIENT}limits.background = 16"));
+    let mut client = proxy.client();
+    for (origin, share) in silent.iter().zip([8, 4, 2]) {
+        for at in (0..10).chain(0..10) {
+            client.get(&origin.url(&format!("/stale?{at}"))).assert_body("stale");
+        }
+        origin.wait("/stale", 10 + share);
+    }
+    becomes(&proxy, "larder_background", &[], 14.0);
+    proxy.wait_rejections("background", 2 + 6 + 8);
+    for refreshed in 1..5 {
+        client.get(&good.url("/stale")).assert_body("stale");
+        good.wait("/stale", refreshed);
+        becomes(&proxy, "larder_background", &[], 14.0);
+    }
+    gate.open();
+    becomes(&proxy, "larder_background", &[], 0.0);
 }
 
 #[test]
@@ -134,6 +171,8 @@ fn a_refresh_keeps_its_place_until_its_body_is_stored() {
 fn fills_that_nobody_reads_have_the_same_limit() {
     const CLIENTS: usize = 100;
     const LIMIT: usize = 7;
+    /// One origin's.
+    const SHARE: usize = 4;
     let origin = origin();
     let gate = Gate::new();
     let held = gate.clone();
@@ -156,14 +195,14 @@ fn fills_that_nobody_reads_have_the_same_limit() {
     for client in clients {
         client.wire.reset();
     }
-    becomes(&proxy, "larder_background_refusals_total", &[], (CLIENTS - LIMIT) as f64);
-    becomes(&proxy, "larder_background", &[], LIMIT as f64);
-    becomes(&proxy, ACTIVE.0, ACTIVE.1, LIMIT as f64);
+    becomes(&proxy, "larder_background_refusals_total", &[], (CLIENTS - SHARE) as f64);
+    becomes(&proxy, "larder_background", &[], SHARE as f64);
+    becomes(&proxy, ACTIVE.0, ACTIVE.1, SHARE as f64);
     proxy.get(&origin.url("/x")).assert_body("x");
     gate.open();
     becomes(&proxy, "larder_background", &[], 0.0);
     let stored = |at: &usize| proxy.get_with(&url(*at), &["Cache-Control: only-if-cached"]).status == 200;
-    assert_eq!((0..CLIENTS).filter(stored).count(), LIMIT);
+    assert_eq!((0..CLIENTS).filter(stored).count(), SHARE);
 }
 
 #[test]

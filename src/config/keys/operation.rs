@@ -23,7 +23,8 @@ pub(super) const LIMITS: &[Setting] = settings! {
     limits.bytes_per_client: Off<Size<1024>> = r#""off""#, Live => proxy.bytes_per_client;
 
     /// What may run at one time for no client: refreshes of what was served stale, and fills that their last
-    /// reader has left. Above it a refresh is put off to the next request, and such a fill ends.
+    /// reader has left. Above it a refresh is put off to the next request, and such a fill ends. An origin gets
+    /// a place as long as it holds fewer than are free, so that one alone has at most half of them.
     limits.background: Count<0> = "256", Live => cache.background;
 
     /// Bytes that those who read one body that is not stored may be apart, and that it is ahead of them.
