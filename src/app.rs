@@ -2,6 +2,7 @@
 
 mod command;
 mod gauges;
+mod pressure;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -381,6 +382,7 @@ async fn start(
         let control = app.control(&proxies);
         tokio::spawn(Admin::serve(listener, options, telemetry, control, app.shutdown.clone()));
     }
+    tokio::spawn(pressure::watch(Arc::clone(&app)));
     app.ready.store(true, Ordering::Relaxed);
     Ok(Started { app, proxies, admin: admin_address, warnings: bound.warnings })
 }

@@ -14,7 +14,7 @@ pub struct Budget(Arc<Ledger>);
 
 #[derive(Debug)]
 struct Ledger {
-    limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
     // The most that was ever in use, for tests and stats.
     peak: AtomicU64,
@@ -25,6 +25,7 @@ impl Budget {
     /// A ledger of `limit` bytes, none of them used.
     pub fn new(limit: u64) -> Self {
         let chunks = Arc::new(Pool::new(limit));
+        let limit = AtomicU64::new(limit);
         Self(Arc::new(Ledger { limit, used: AtomicU64::new(0), peak: AtomicU64::new(0), chunks }))
     }
 
@@ -45,15 +46,21 @@ impl Budget {
 
     /// Bytes that may be in use.
     pub fn limit(&self) -> u64 {
-        self.0.limit
+        self.0.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many bytes may be in use. What is reserved stays so.
+    pub fn set_limit(&self, limit: u64) {
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 }
 
 impl Ledger {
     // Relaxed is enough: the ledger guards a figure, no memory.
     fn take(&self, bytes: u64) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
         let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(bytes).filter(|sum| *sum <= self.limit)
+            used.checked_add(bytes).filter(|sum| *sum <= limit)
         });
         if let Ok(before) = taken {
             self.peak.fetch_max(before + bytes, Ordering::Relaxed);
@@ -143,6 +150,21 @@ mod tests {
         assert_eq!(budget.used(), 30);
         drop((first, part));
         assert_eq!((budget.used(), budget.peak()), (0, 100));
+    }
+
+    #[test]
+    fn a_lower_limit_holds_for_what_comes_and_takes_nothing_away() {
+        let budget = Budget::new(100);
+        let held = budget.reserve(80).unwrap();
+        budget.set_limit(50);
+        assert_eq!((budget.limit(), budget.used()), (50, 80));
+        assert!(budget.reserve(1).is_none());
+        drop(held);
+        let held = budget.reserve(50).unwrap();
+        assert!(budget.reserve(1).is_none());
+        budget.set_limit(100);
+        assert!(budget.reserve(50).is_some());
+        drop(held);
     }
 
     #[test]

@@ -41,7 +41,7 @@ use crate::field::status::ProxyError;
 pub use between::Between;
 pub use budget::{Budget, Reservation};
 pub use buffers::{Buffered, Buffers};
-pub use memory::usable_memory;
+pub use memory::{Strain, resident_memory, usable_memory};
 pub use metered::{Done, Ended, Metered};
 pub use multipart::{Multipart, Part};
 pub use shared::{Gone, Reader, SharedBody, Writer, shared};

@@ -10,7 +10,7 @@
 //! W-TinyLFU with a large window. `tests/benches/eviction.rs` measures it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
@@ -35,6 +35,8 @@ pub(super) struct Memory {
     newcomers: Option<Slots>,
     capacity: u64,
     counters: Arc<Counters>,
+    /// Counts spans of time; 0 as long as nobody wants to know how long something was not used.
+    tick: AtomicU32,
 }
 
 // What lies under a key. Immutable, until it is emptied.
@@ -42,6 +44,8 @@ struct Slot {
     candidates: Mutex<Option<Candidates>>,
     responses: u64,
     weight: u64,
+    /// The tick in which it was last used.
+    used: AtomicU32,
 }
 
 #[derive(Default)]
@@ -67,7 +71,7 @@ impl Memory {
                 let listener = Arc::clone(&counters);
                 let gone = move |_, slot: Arc<Slot>, cause| listener.gone(&slot, cause);
                 let rest = slots(capacity, EvictionPolicy::lru(), gone);
-                Self { rest, newcomers: None, capacity, counters }
+                Self { rest, newcomers: None, capacity, counters, tick: AtomicU32::new(0) }
             }
             Eviction::TinyLfu => {
                 let share = capacity / NEWCOMERS;
@@ -83,7 +87,7 @@ impl Memory {
                     }
                 };
                 let newcomers = Some(slots(share, EvictionPolicy::lru(), offer));
-                Self { rest, newcomers, capacity, counters }
+                Self { rest, newcomers, capacity, counters, tick: AtomicU32::new(0) }
             }
         }
     }
@@ -102,6 +106,10 @@ impl Memory {
             match slot {
                 Some(slot) => {
                     if let Some(candidates) = slot.candidates.lock().clone() {
+                        let now = self.tick.load(Ordering::Relaxed);
+                        if slot.used.load(Ordering::Relaxed) != now {
+                            slot.used.store(now, Ordering::Relaxed);
+                        }
                         return candidates;
                     }
                 }
@@ -123,7 +131,8 @@ impl Memory {
         let responses = candidates.len() as u64;
         self.counters.responses.fetch_add(responses, Ordering::Relaxed);
         self.counters.bytes.fetch_add(weight, Ordering::Relaxed);
-        let slot = Arc::new(Slot { candidates: Mutex::new(Some(candidates)), responses, weight });
+        let used = AtomicU32::new(self.tick.load(Ordering::Relaxed));
+        let slot = Arc::new(Slot { candidates: Mutex::new(Some(candidates)), responses, weight, used });
         let Some(newcomers) = &self.newcomers else {
             self.rest.insert(key.clone(), slot);
             return true;
@@ -164,6 +173,52 @@ impl Memory {
         })
     }
 
+    /// Another span of time begins.
+    pub(super) fn tick(&self) {
+        self.tick.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keys with at least `wanted` bytes under them, or all: those that were not used for the longest time. moka can't be
+    /// given another capacity, so that whoever wants it smaller has to remove these.
+    pub(super) fn longest_unused(&self, wanted: u64) -> Vec<CacheKey> {
+        let now = self.tick.load(Ordering::Relaxed);
+        // By the length of the age in bits: what was used just now, a tick ago, two or three, four to seven...
+        let age = |slot: &Slot| {
+            (u32::BITS - now.wrapping_sub(slot.used.load(Ordering::Relaxed)).leading_zeros()) as usize
+        };
+        let slots = || self.newcomers.iter().flatten().chain(self.rest.iter());
+        let mut ages = [0; u32::BITS as usize + 1];
+        for (_, slot) in slots() {
+            ages[age(&slot)] += slot.weight;
+        }
+        // All of what is older than `youngest`, and of that age what is wanted still.
+        let (mut youngest, mut rest) = (ages.len(), wanted);
+        while youngest > 0 {
+            youngest -= 1;
+            if ages[youngest] >= rest {
+                break;
+            }
+            rest -= ages[youngest];
+        }
+        let mut keys = Vec::new();
+        for (key, slot) in slots() {
+            let age = age(&slot);
+            if age > youngest || (age == youngest && rest > 0) {
+                if age == youngest {
+                    rest = rest.saturating_sub(slot.weight);
+                }
+                keys.push(CacheKey::clone(&key));
+            }
+        }
+        keys
+    }
+
+    /// Removes what lies under a key to make room.
+    pub(super) fn evict(&self, key: &CacheKey) {
+        let count = self.remove(key);
+        self.counters.evicted.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
     /// Removes what is too much, now.
     pub(super) fn settle(&self) {
         // moka does some hundreds at a time, or what it can in a tenth of a second: a large body may have to push out
@@ -194,7 +249,7 @@ impl Memory {
 
 impl Slot {
     fn empty() -> Self {
-        Self { candidates: Mutex::new(None), responses: 0, weight: 0 }
+        Self { candidates: Mutex::new(None), responses: 0, weight: 0, used: AtomicU32::new(0) }
     }
 }
 

@@ -103,6 +103,7 @@ pub struct Store(Arc<Inner>);
 
 pub(crate) struct Inner {
     budget: Budget,
+    capacity: u64,
     memory: Memory,
     generations: Generations,
     figures: ArcSwap<Figures>,
@@ -154,6 +155,7 @@ impl Store {
         let locks = std::iter::repeat_with(Mutex::default).take(LOCKS).collect();
         Self(Arc::new(Inner {
             budget: Budget::new(options.capacity),
+            capacity: options.capacity,
             memory: Memory::new(options.capacity - options.capacity / 8, options.policy),
             generations: Generations::new(),
             figures: ArcSwap::from_pointee(Figures::of(options, body)),
@@ -297,6 +299,19 @@ impl Store {
         self.0.generations.advance_all();
     }
 
+    /// Bounds the store by `allowed` bytes, at most its capacity, until told otherwise; above that, what was not used for
+    /// the longest time goes at once. To be called about once a second: the calls are the measure of that time.
+    pub fn allow(&self, allowed: u64) {
+        self.0.memory.tick();
+        self.0.budget.set_limit(allowed.min(self.0.capacity));
+        self.0.shed(self.0.budget.used().saturating_sub(allowed));
+    }
+
+    /// Bytes that may be in use where nothing makes it give way: `cache.memory`.
+    pub fn capacity(&self) -> u64 {
+        self.0.capacity
+    }
+
     /// What the store holds and has done.
     pub fn stats(&self) -> Stats {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -353,10 +368,32 @@ impl Inner {
     }
 
     fn retry<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-        attempt().or_else(|| {
-            self.memory.settle();
-            attempt()
-        })
+        attempt()
+            .or_else(|| {
+                self.memory.settle();
+                attempt()
+            })
+            .or_else(|| {
+                // moka keeps to the capacity alone. Some more than is needed, since all that is stored has to be looked at.
+                let limit = self.budget.limit();
+                if limit == self.capacity {
+                    return None;
+                }
+                self.shed(limit / 16);
+                attempt()
+            })
+    }
+
+    // Removes so many bytes of what is stored, or all: what was not used for the longest time.
+    fn shed(&self, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        for key in self.memory.longest_unused(bytes) {
+            let _held = self.lock(&key);
+            self.memory.evict(&key);
+        }
+        self.memory.settle();
     }
 
     // Room for a response of this length: what pays for it, and the bytes that its body may have.

@@ -534,3 +534,45 @@ fn bytes_retained_by_small_responses_with_lru() {
 fn bytes_retained_by_small_responses_with_tinylfu() {
     check_overhead(Eviction::TinyLfu);
 }
+
+#[test]
+fn a_store_that_has_to_give_way_loses_what_was_not_used_for_the_longest_time() {
+    let store = store(8 * MIB);
+    let paths: Vec<_> = (0..100).map(|n| format!("{n}")).collect();
+    store.allow(8 * MIB);
+    for path in &paths[..50] {
+        put(&store, path, "a", 64 * KIB).unwrap();
+    }
+    for _ in 0..4 {
+        store.allow(8 * MIB);
+    }
+    for path in &paths[50..] {
+        put(&store, path, "a", 64 * KIB).unwrap();
+    }
+    store.allow(8 * MIB);
+    let there = |path: &String| !store.candidates(&key(path)).is_empty();
+    assert!(paths[..10].iter().all(there));
+    let evicted = store.stats().evicted;
+
+    store.allow(MIB);
+    assert!(paths[..10].iter().all(there), "used last");
+    assert!(!paths[10..50].iter().any(there), "used longest ago");
+    let stats = store.stats();
+    assert!(stats.bytes <= MIB, "{stats:?}");
+    assert_eq!((stats.capacity, store.capacity()), (MIB, 8 * MIB));
+    assert!(stats.evicted > evicted + 80, "{stats:?}");
+
+    // It goes on as a smaller one.
+    for n in 0..100 {
+        store.allow(MIB);
+        put(&store, &format!("new-{n}"), "a", 64 * KIB).unwrap();
+        assert!(there(&format!("new-{n}")));
+        assert!(store.stats().bytes <= MIB);
+    }
+    store.allow(100 * MIB);
+    assert_eq!(store.stats().capacity, 8 * MIB);
+    for path in &paths {
+        put(&store, path, "a", 64 * KIB).unwrap();
+    }
+    assert!(paths.iter().all(there));
+}

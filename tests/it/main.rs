@@ -39,6 +39,7 @@ mod pac;
 mod page;
 mod parents;
 mod pool;
+mod pressure;
 mod process;
 mod prometheus;
 mod readme;

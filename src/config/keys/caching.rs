@@ -11,7 +11,7 @@ use crate::store::Eviction;
 pub(super) const CACHE: &[Setting] = settings! {
     /// Memory for stored responses, all counted: bodies, heads, keys, overhead, fills in flight, and
     /// what is evicted but still being read. A size, or a share of what the process may use (its
-    /// cgroup's limit, else the machine's memory).
+    /// cgroup's limit, else the machine's memory). Where little is left of a cgroup's limit, it holds less.
     cache.memory: Memory = r#""25%""#, Restart => store.capacity;
 
     /// Who goes first when the memory is full: what was used least recently ("lru"), or least often after

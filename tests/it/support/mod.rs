@@ -9,6 +9,7 @@ pub(crate) mod client;
 pub(crate) mod dns;
 pub(crate) mod driver;
 pub(crate) mod faults;
+pub(crate) mod group;
 pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod wire;

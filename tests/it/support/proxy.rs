@@ -1,5 +1,6 @@
 //! The real binary, started on free ports, ended when dropped.
 
+use super::group::Group;
 use super::{Client, DEADLINE, Response};
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -40,6 +41,8 @@ pub(crate) struct Start {
     binary: Option<PathBuf>,
     /// What the shell's `ulimit` is given before it starts.
     ulimit: Option<String>,
+    /// What the shell does before it starts.
+    entry: Option<String>,
 }
 
 /// Lines that a stream brought so far.
@@ -254,6 +257,12 @@ impl Start {
         self
     }
 
+    /// It runs in this control group.
+    pub(crate) fn within(mut self, group: &Group) -> Self {
+        self.entry = Some(group.entry());
+        self
+    }
+
     #[track_caller]
     pub(crate) fn start(self) -> Proxy {
         let directory = TempDir::new().unwrap();
@@ -261,10 +270,12 @@ impl Start {
         std::fs::write(&file, render(!self.closed, &self.config)).unwrap();
         let listen = self.listen.unwrap_or_else(|| vec!["127.0.0.1:0".to_owned()]);
         let mut start = self.binary.map_or_else(command, command_of);
-        if let Some(limit) = self.ulimit {
+        let before = self.ulimit.map(|limit| format!("ulimit {limit}")).into_iter().chain(self.entry);
+        let before: Vec<_> = before.collect();
+        if !before.is_empty() {
             let binary = start.get_program().to_owned();
             start = command_of("sh");
-            start.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\"")).arg(binary);
+            start.arg("-c").arg(format!("{} && exec \"$0\" \"$@\"", before.join(" && "))).arg(binary);
         }
         let mut child = start
             .arg("--config")
