@@ -17,6 +17,7 @@ mod browser;
 mod buffers;
 mod caching;
 mod clients;
+mod clock;
 mod collapse;
 mod conditions;
 mod config;
