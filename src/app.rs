@@ -396,6 +396,8 @@ async fn run(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    // Otherwise it would end the process that a file, of the log say, may grow no more. So the write fails.
+    drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
     banner(&started);
     notify(NotifyState::Ready);
     let app = started.app;

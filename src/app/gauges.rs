@@ -42,5 +42,9 @@ fn limits(app: &App) -> BTreeMap<&'static str, u64> {
         ("background", app.cache.background_refused()),
         ("cache.collapse_wait", app.cache.collapse_timeouts()),
     ];
-    upstream.chain(clients).chain(cache).collect()
+    let mut limits = BTreeMap::new();
+    for (limit, count) in upstream.chain(clients).chain(cache) {
+        *limits.entry(limit).or_default() += count;
+    }
+    limits
 }

@@ -9,6 +9,9 @@
 //! first half may wait for the second; who holds some of the second waits for nothing but sockets. So both lines always
 //! move. (A tunnel takes for both directions at once, see [`Pair`]: its one direction may need the other.)
 //!
+//! Sockets whose peers take nothing would hold theirs for as long as the limits on time let them: while somebody waits,
+//! that is short ([`Buffers::are_short`]).
+//!
 //! Stored responses are no part of it: they have a ledger of their own, [`super::Budget`].
 
 use std::sync::Arc;
@@ -66,6 +69,16 @@ struct Shared {
     response: AtomicU64,
     request: AtomicU64,
     waited: AtomicU64,
+    waiting: AtomicU64,
+}
+
+/// Counts among those who wait, while it lives.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -126,6 +139,7 @@ impl Buffers {
             response: AtomicU64::new(options.response),
             request: AtomicU64::new(options.request),
             waited: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
         }))
     }
 
@@ -174,8 +188,15 @@ impl Buffers {
             return Some(permit);
         }
         self.0.waited.fetch_add(1, Ordering::Relaxed);
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.0.waiting);
         // The semaphore is never closed; if it were, nothing would be bounded, but all would go on.
         Arc::clone(&half.free).acquire_many_owned(half.units(bytes)).await.ok()
+    }
+
+    /// Whether somebody waits.
+    pub fn are_short(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// Bytes that may be taken.
@@ -276,6 +297,7 @@ mod tests {
         let (mut first, mut second) = (pin!(all.wait(1)), pin!(all.wait(0)));
         assert!(first.as_mut().poll(&mut cx).is_pending());
         assert!(second.as_mut().poll(&mut cx).is_pending());
+        assert!(all.are_short());
         drop(one);
         assert!(second.as_mut().poll(&mut cx).is_pending(), "the first one goes first");
         assert!(all.take(0).is_none(), "nor does anybody pass the line");
@@ -284,6 +306,12 @@ mod tests {
         drop(held);
         assert!(second.as_mut().poll(&mut cx).is_ready());
         assert_eq!(all.stats().waited, 2);
+        assert!(!all.are_short());
+        let held = all.take(1).unwrap();
+        assert!(now(all.wait(0)).is_pending());
+        // Whoever waited has given it up.
+        assert!(!all.are_short());
+        drop(held);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::link::{ClientIo, Link, Phase};
 use super::tunnel::Active;
 use super::{Call, Late, Proxy, relay, unparsed};
+use crate::body::Buffers;
 use crate::clock::Stopwatch;
 use crate::field::date;
 use crate::shutdown::Shutdown;
@@ -23,6 +24,8 @@ use crate::shutdown::Shutdown;
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// And for how long.
 const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How long a client may take nothing while others wait for the buffers that it holds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves `stream` until it ends. Never fails: what goes wrong is counted and ends the connection.
 pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
@@ -64,6 +67,8 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         waits: false,
         drained: false,
         shutdown: proxy.shutdown().clone(),
+        buffers: proxy.buffers().clone(),
+        is_starving: false,
     };
     let end = std::future::poll_fn(|cx| watched.poll(cx)).await;
     let parts = watched.connection.into_parts();
@@ -115,6 +120,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
             proxy.counts().late(match phase {
                 Phase::Idle => Late::Idle,
                 Phase::Head => Late::Head,
+                Phase::Exchange if watched.is_starving => Late::Buffers,
                 Phase::Exchange => Late::BetweenBytes,
             });
         }
@@ -195,6 +201,9 @@ struct Watched {
     waits: bool,
     drained: bool,
     shutdown: Shutdown,
+    buffers: Buffers,
+    /// It ended since its client held what others waited for.
+    is_starving: bool,
 }
 
 impl Watched {
@@ -243,16 +252,21 @@ impl Watched {
             Phase::Exchange => return Poll::Pending,
         };
         let since = self.watch.since.get_or_insert_with(Stopwatch::start);
-        let due = Instant::from_std(since.started() + limit);
+        // Nobody tells when others begin to wait for what is held here: that is looked at now and then.
+        let step = if phase == Phase::Exchange { limit.min(PATIENCE) } else { limit };
+        let due = Instant::from_std(since.started() + step);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         if due < timer.deadline() {
             timer.as_mut().reset(due);
         }
         while pin!(timer.as_mut()).poll(cx).is_ready() {
-            if since.elapsed() >= limit {
+            let passed = since.elapsed();
+            self.is_starving = phase == Phase::Exchange && passed >= PATIENCE && self.buffers.are_short();
+            if passed >= limit || self.is_starving {
                 return Poll::Ready(End::Late(phase));
             }
-            timer.as_mut().reset(due);
+            let next = if passed < step { step } else { limit.min(passed + PATIENCE) };
+            timer.as_mut().reset(Instant::from_std(since.started() + next));
         }
         Poll::Pending
     }

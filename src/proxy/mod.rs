@@ -170,11 +170,13 @@ pub enum Late {
     BetweenBytes,
     /// `proxy.tunnel_idle`
     Tunnel,
+    /// `limits.buffers`: it took nothing while others waited for what it held.
+    Buffers,
 }
 
 impl Late {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 4] = [Self::Head, Self::Idle, Self::BetweenBytes, Self::Tunnel];
+    pub const ALL: [Self; 5] = [Self::Head, Self::Idle, Self::BetweenBytes, Self::Tunnel, Self::Buffers];
 
     /// Its key.
     pub const fn token(self) -> &'static str {
@@ -183,6 +185,7 @@ impl Late {
             Self::Idle => "proxy.idle_timeout",
             Self::BetweenBytes => "proxy.between_bytes_timeout",
             Self::Tunnel => "proxy.tunnel_idle",
+            Self::Buffers => "buffers",
         }
     }
 }

@@ -33,6 +33,7 @@ use super::upload::{Gate, Progress, Step, Upload};
 use super::wire::{Traffic, Wire};
 use super::{Call, OnInterim, Options, Received, Way};
 use crate::access::Grant;
+use crate::body::buffers::FLOOR;
 use crate::body::{Body, Buffered, Buffers};
 use crate::clock::Stopwatch;
 use crate::field::status::ProxyError;
@@ -439,7 +440,10 @@ fn receive(
     } else {
         let trailers = Trailers { max: way.options.max_trailers, named: seen.named_trailers };
         let between = way.options.between_bytes_timeout;
-        let inbound = Inbound::new(incoming, after, between, trailers, buffered.clone());
+        // What is short fits where it is read first.
+        let is_short = seen.content_length.is_some_and(|length| length <= FLOOR / 2);
+        let room = if is_short { None } else { buffered.clone() };
+        let inbound = Inbound::new(incoming, after, between, trailers, room);
         Body::Boxed(Box::pin(inbound))
     };
     Ok(Received {

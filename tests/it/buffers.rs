@@ -256,3 +256,37 @@ fn a_response_holds_its_buffer_until_its_client_has_taken_it() {
     assert_eq!((response.body.len(), response.broken), (length, None));
     used(&proxy, 0.0);
 }
+
+/// Who takes nothing of a long body holds what others wait for. The others get it, after a while.
+#[test]
+fn clients_that_take_nothing_give_way_to_those_that_wait() {
+    let (origin, _gate) = origin();
+    origin.on("/endless", |x| {
+        x.write("HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let part = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while x.written(&part) {}
+    });
+    let body = |size: usize| vec![b'y'; size];
+    origin.on("/short", move |x| x.reply("200 OK", &["Cache-Control: no-store"], body(8 << 10)));
+    origin.on("/long", move |x| x.reply("200 OK", &["Cache-Control: no-store"], body(200 << 10)));
+    let proxy = proxy("");
+    let mut idle: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = proxy.client();
+            client.begin("GET", &origin.url("/endless"), &[], "");
+            client.head("GET").assert_status(200);
+            client
+        })
+        .collect();
+    used(&proxy, 3.0 * (FLOOR + RESPONSE));
+    // What is short waits for nothing.
+    proxy.get(&origin.url("/short")).assert_body(body(8 << 10));
+    assert!(proxy.metric("larder_buffer_waits_total", &[]) < 0.5);
+    proxy.get(&origin.url("/long")).assert_body(body(200 << 10));
+    waits(&proxy);
+    eventually("a client that was cut off", || {
+        (proxy.metric("larder_limit_rejections_total", &["limit=\"buffers\""]) > 0.5).then_some(())
+    });
+    // Nobody waits any more: whoever is left may take its time.
+    assert!(idle.iter_mut().any(|client| client.wire.some().is_ok()));
+}

@@ -127,10 +127,10 @@ fn a_clock_that_is_set_in_the_middle_of_a_response_leaves_it_as_it_is() {
         let (proxy, hand) = with(&library, "");
         let mut client = proxy.client();
         client.begin("GET", &origin.url("/x"), &[], "");
-        let head = client.head("GET");
+        let answer = client.head("GET");
         hand.set(offset);
         gate.open();
-        client.finish(head).assert_body("ab");
+        client.finish(answer).assert_body("ab");
         let response = client.get(&origin.url("/x"));
         if fresh {
             assert_new_hit(&response);

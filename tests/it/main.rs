@@ -31,6 +31,7 @@ mod explain;
 mod faults;
 mod first_minute;
 mod forwarding;
+mod full;
 mod hop_by_hop;
 mod interim;
 mod invalidation;

@@ -92,3 +92,59 @@ time.sleep(600)
     neighbour.kill().unwrap();
     neighbour.wait().unwrap();
 }
+
+/// What a small container has: the shipped shares of it, a store that is filled three times over, bodies of all sizes, and
+/// clients that read slowly.
+#[test]
+fn a_group_of_128_mib_is_enough_for_a_full_store_and_many_clients() {
+    let Some(group) = Group::new(128 * MIB) else { return skip("128 MiB", "no control groups") };
+    let origin = Origin::start();
+    // Sizes from 1 KiB to 4 MiB, by the query's length.
+    origin.on("/x", |x| {
+        let size = 1 << (10 + x.request.target.bytes().filter(|byte| *byte == b'_').count());
+        x.reply("200 OK", &["Cache-Control: max-age=600"], vec![b'x'; size]);
+    });
+    origin.on("/large", |x| {
+        x.write(format!(
+            "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nContent-Length: {}\r\n\r\n",
+            50 * MIB
+        ));
+        let part = vec![b'x'; MIB as usize];
+        for _ in 0..50 {
+            if !x.written(&part) {
+                return;
+            }
+        }
+    });
+    let mut proxy = Proxy::builder().within(&group).start();
+    assert!((capacity(&proxy) - (32 * MIB) as f64).abs() < MIB as f64, "a quarter");
+    // They read nothing, and hold more than there is to buffer with.
+    let slow: Vec<_> = (0..100)
+        .map(|number| {
+            let mut client = proxy.client();
+            client.begin("GET", &origin.url(&format!("/large?{}", number % 10)), &[], "");
+            client
+        })
+        .collect();
+    let threads: Vec<_> = (0..4_usize)
+        .map(|thread| {
+            let (mut client, address) = (proxy.client(), origin.address);
+            std::thread::spawn(move || {
+                for number in 0..39 {
+                    let bits = (number * 7 + thread) % 13;
+                    let url = format!("http://{address}/x?{thread}-{number}{}", "_".repeat(bits));
+                    let response = client.get(&url);
+                    assert_eq!((response.status, response.body.len()), (200, 1 << (10 + bits)), "{url}");
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert!(proxy.running());
+    assert!(proxy.metric("larder_store_evictions_total", &[]) > 0.0);
+    proxy.get(&origin.url("/x?last")).assert_status(200);
+    proxy.get(&origin.url("/x?last")).assert_hit();
+    drop(slow);
+}

@@ -39,10 +39,8 @@ pub(crate) struct Start {
     unheard: bool,
     /// Instead of the binary that was built with the tests.
     binary: Option<PathBuf>,
-    /// What the shell's `ulimit` is given before it starts.
-    ulimit: Option<String>,
     /// What the shell does before it starts.
-    entry: Option<String>,
+    before: Vec<String>,
 }
 
 /// Lines that a stream brought so far.
@@ -252,14 +250,18 @@ impl Start {
     }
 
     /// The limit of open files that it starts with, as the shell's `ulimit` takes it.
-    pub(crate) fn ulimit(mut self, limit: &str) -> Self {
-        self.ulimit = Some(limit.to_owned());
-        self
+    pub(crate) fn ulimit(self, limit: &str) -> Self {
+        self.after(format!("ulimit {limit}"))
     }
 
     /// It runs in this control group.
-    pub(crate) fn within(mut self, group: &Group) -> Self {
-        self.entry = Some(group.entry());
+    pub(crate) fn within(self, group: &Group) -> Self {
+        self.after(group.entry())
+    }
+
+    /// The shell that starts it does this before.
+    pub(crate) fn after(mut self, line: String) -> Self {
+        self.before.push(line);
         self
     }
 
@@ -270,12 +272,10 @@ impl Start {
         std::fs::write(&file, render(!self.closed, &self.config)).unwrap();
         let listen = self.listen.unwrap_or_else(|| vec!["127.0.0.1:0".to_owned()]);
         let mut start = self.binary.map_or_else(command, command_of);
-        let before = self.ulimit.map(|limit| format!("ulimit {limit}")).into_iter().chain(self.entry);
-        let before: Vec<_> = before.collect();
-        if !before.is_empty() {
+        if !self.before.is_empty() {
             let binary = start.get_program().to_owned();
             start = command_of("sh");
-            start.arg("-c").arg(format!("{} && exec \"$0\" \"$@\"", before.join(" && "))).arg(binary);
+            start.arg("-c").arg(format!("{} && exec \"$0\" \"$@\"", self.before.join(" && "))).arg(binary);
         }
         let mut child = start
             .arg("--config")
