@@ -20,9 +20,15 @@ pub struct Ended {
 }
 
 /// Counts a body's bytes and tells `done` once: at the body's end, or when it is dropped before.
+///
+/// That a body broke off is told one look later than it is known. Until then whoever sends it has nothing more to send,
+/// and flushes: hyper ends the connection as soon as it hears of an error, and throws away what it has not written,
+/// which may be the head.
 pub struct Metered<D: Done> {
     body: Body,
     ended: Ended,
+    /// Why it broke off, where that is still to be told.
+    broken: Option<Error>,
     done: Option<D>,
 }
 
@@ -45,7 +51,7 @@ impl<D: Done> Metered<D> {
     /// `body`, counted. A body without bytes ends when it is dropped, which is when its head was handed on.
     pub fn new(body: impl Into<Body>, done: D) -> Self {
         let ended = Ended::default();
-        Self { body: body.into(), ended, done: Some(done) }
+        Self { body: body.into(), ended, broken: None, done: Some(done) }
     }
 
     /// The body that is counted.
@@ -67,6 +73,11 @@ impl<D: Done> http_body::Body for Metered<D> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = self.get_mut();
+        if let Some(error) = this.broken.take() {
+            this.ended.error = Some(error.clone());
+            this.end(false);
+            return Poll::Ready(Some(Err(error)));
+        }
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
             Poll::Pending => {}
@@ -81,15 +92,16 @@ impl<D: Done> http_body::Body for Metered<D> {
                 }
             }
             Poll::Ready(Some(Err(error))) => {
-                this.ended.error = Some(error.clone());
-                this.end(false);
+                this.broken = Some(error.clone());
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.broken.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -100,8 +112,9 @@ impl<D: Done> http_body::Body for Metered<D> {
 impl<D: Done> Drop for Metered<D> {
     fn drop(&mut self) {
         // With a Content-Length, hyper stops at the last byte, whether or not the body knows that it is.
-        let complete = self.body.is_end_stream() || self.body.exact_length() == Some(0);
-        self.end(complete);
+        let whole = self.body.is_end_stream() || self.body.exact_length() == Some(0);
+        self.ended.error = self.broken.take();
+        self.end(whole && self.ended.error.is_none());
     }
 }
 
@@ -149,8 +162,20 @@ mod tests {
 
     #[test]
     fn a_body_that_fails_is_not_complete() {
-        let frames = Broken(Some(Bytes::from_static(b"abc")));
-        check(Body::boxed(frames), 2, 3, false, true);
+        let frames = || Body::boxed(Broken(Some(Bytes::from_static(b"abc"))));
+        check(frames(), 3, 3, false, true);
+        check(frames(), 2, 3, false, true);
+        check(frames(), 1, 3, false, false);
+    }
+
+    #[test]
+    fn what_came_before_a_break_can_be_sent_before_it_is_told() {
+        let mut metered = Metered::new(Body::boxed(Broken(Some(Bytes::from_static(b"abc")))), |_| {});
+        let mut look =
+            || Pin::new(&mut metered).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+        assert!(matches!(look(), Poll::Ready(Some(Ok(_)))));
+        assert!(look().is_pending());
+        assert!(matches!(look(), Poll::Ready(Some(Err(_)))));
     }
 
     // One frame, then an error.
