@@ -1,8 +1,9 @@
 //! One request out and one response head in, on a connection of the pool or a new one.
 //!
 //! What is sent again, and when (RFC 9112 section 9.3.1): a request that never left goes out on a new
-//! connection, whatever it is. One that may have left is sent once more, if the connection had served before
-//! and closed without a byte of an answer, the method is idempotent, and there is no body.
+//! connection, whatever it is (less one whose body has begun, in the moment between the last two looks at the
+//! connection). One that may have left is sent once more, if the connection had served before and closed without a byte
+//! of an answer, the method is idempotent, and there is no body.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -79,7 +80,7 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
     };
     let to = To { scheme, host: &target.host, port, grant: &grant, parents, via };
 
-    let replayable = method.is_idempotent() && body.is_end_stream();
+    let replayable = body.is_end_stream();
     let content = if body.is_end_stream() { 0 } else { body.size_hint().exact().unwrap_or(u64::MAX) };
     let upgrades = upgrade.is_some();
     let gate = (expects(&headers) && !body.is_end_stream()).then(|| Arc::new(Gate::new()));
@@ -117,8 +118,13 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
         let Missed { error, unwritten } = missed;
         request = match (unwritten, replay.take()) {
             (Some(request), _) if lease.reused => *request,
+            (None, Some(copy)) if lease.link.traffic.withheld() => copy,
             // This type says that not a byte of an answer came.
-            (None, Some(copy)) if error.kind == ProxyError::ConnectionTerminated => copy,
+            (None, Some(copy))
+                if method.is_idempotent() && error.kind == ProxyError::ConnectionTerminated =>
+            {
+                copy
+            }
             _ => return Err(error.at(lease.link.address)),
         };
         way.counters.retried.fetch_add(1, Relaxed);

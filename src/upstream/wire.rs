@@ -98,8 +98,10 @@ pub(super) struct Traffic {
     read: AtomicU64,
     /// Milliseconds from `begun` to the last progress.
     last: AtomicU64,
-    /// The next thing to do is to look whether the other end is still there.
+    /// Before anything is written, it is to be looked whether the other end is still there, and silent.
     doubted: AtomicBool,
+    /// Nothing of the request was written, since the other end had gone or spoken before.
+    withheld: AtomicBool,
     /// What can't be written is no error by itself.
     reads_on: AtomicBool,
     /// What is read next belongs to another response than what was read before.
@@ -115,6 +117,7 @@ impl Traffic {
             read: AtomicU64::new(0),
             last: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
+            withheld: AtomicBool::new(false),
             reads_on: AtomicBool::new(false),
             anew: AtomicBool::new(false),
             trailers_clean: AtomicBool::new(false),
@@ -127,9 +130,15 @@ impl Traffic {
     }
 
     /// Has the connection looked at before anything is written to it: hyper reads from an idle connection before
-    /// it takes a request, and gives the request back if the connection has ended.
+    /// it takes a request, and gives the request back if the connection has ended. What comes between that look and
+    /// the first byte is found by another one: an answer that was there before its request answers nothing.
     pub(super) fn doubt(&self) {
         self.doubted.store(true, Relaxed);
+    }
+
+    /// Whether the last request that was doubted never left, though hyper has taken it.
+    pub(super) fn withheld(&self) -> bool {
+        self.withheld.load(Relaxed)
     }
 
     /// Lets nothing but reading tell that the other end has closed. An origin may answer before it has read a
@@ -189,9 +198,18 @@ impl Wire {
         }
     }
 
+    /// The last look before the first byte of a request.
+    fn may_write(&self) -> io::Result<()> {
+        if self.traffic.doubted.swap(false, Relaxed) && self.stream.is_dead() {
+            self.traffic.withheld.store(true, Relaxed);
+            // Not one of those that reading tells.
+            return Err(io::Error::other("the other end has closed, or spoken unasked"));
+        }
+        Ok(())
+    }
+
     fn sent(&self, n: usize) {
         self.counters.sent.fetch_add(n as u64, Relaxed);
-        self.traffic.doubted.store(false, Relaxed);
         self.traffic.moved();
     }
 }
@@ -210,12 +228,10 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.traffic.doubted.load(Relaxed) {
+        if self.traffic.doubted.load(Relaxed) && self.stream.is_dead() {
             self.traffic.doubted.store(false, Relaxed);
-            if self.stream.is_dead() {
-                // An end of the stream.
-                return Poll::Ready(Ok(()));
-            }
+            // An end of the stream.
+            return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
@@ -234,6 +250,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.may_write()?;
         let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
         let n = ready!(self.told_by_reading(result))?;
         self.sent(n);
@@ -245,6 +262,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.may_write()?;
         let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
         let n = ready!(self.told_by_reading(result))?;
         self.sent(n);
@@ -262,5 +280,67 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// A connection that has served, its traffic, and the other end.
+    async fn pair() -> (Wire, Arc<Traffic>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let traffic = Arc::new(Traffic::new());
+        (Wire::new(Stream::Tcp(near), Arc::clone(&traffic), Arc::default()), traffic, far)
+    }
+
+    async fn arrived(wire: &Wire) {
+        while !wire.stream.is_dead() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_first_look_keeps_a_request_from_being_written() {
+        for unasked in [&b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"[..], b""] {
+            let (mut wire, traffic, mut far) = pair().await;
+            // A body would be sent on where the other end takes no more: an answer may lie there.
+            traffic.read_on(true);
+            traffic.doubt();
+            let mut byte = [0; 1];
+            let look = std::future::poll_fn(|cx| {
+                let mut buf = ReadBuf::new(&mut byte);
+                Poll::Ready(Pin::new(&mut wire).poll_read(cx, &mut buf).is_ready())
+            });
+            assert!(!look.await, "it is there, and silent");
+            far.write_all(unasked).await.unwrap();
+            far.shutdown().await.unwrap();
+            arrived(&wire).await;
+            wire.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap_err();
+            assert!(traffic.withheld());
+            drop(wire);
+            let mut got = Vec::new();
+            // With bytes unread it may end by a reset.
+            drop(far.read_to_end(&mut got).await);
+            assert_eq!(got, b"");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_the_first_byte_is_the_answers() {
+        let (mut wire, traffic, mut far) = pair().await;
+        traffic.doubt();
+        wire.write_all(b"GET ").await.unwrap();
+        far.write_all(b"HTTP/1.1 200 OK").await.unwrap();
+        arrived(&wire).await;
+        wire.write_all(b"/ HTTP/1.1").await.unwrap();
+        assert!(!traffic.withheld());
+        let mut answer = [0; 15];
+        wire.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
     }
 }

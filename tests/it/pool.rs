@@ -1,7 +1,8 @@
 //! Connections to origins: reused, bounded, and what happens when one turns out to be dead.
 
 use crate::support::authority::Authority;
-use crate::support::{Gate, Origin, Proxy};
+use crate::support::proxy::Signal;
+use crate::support::{Gate, Origin, Proxy, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -207,6 +208,55 @@ fn a_second_response_that_comes_later_ends_the_connection() {
             assert!(origin.last("/y").connection > origin.last("/x").connection);
         }
     }
+}
+
+/// What nobody asked for lies in the socket when the next request is about to be written, as where the proxy is slow.
+#[test]
+fn an_answer_that_was_there_before_its_request_is_none() {
+    let authority = Authority::new();
+    let mut proxy = Proxy::with(&authority.config());
+    for origin in [Origin::start(), authority.origin(&["127.0.0.1"])] {
+        origin.on("/y", |x| {
+            let body = x.body();
+            x.reply("200 OK", &["Cache-Control: no-store"], [&b"mine "[..], &body].concat());
+        });
+        for unasked in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nsmuggled",
+            "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "H",
+        ] {
+            for (method, content) in [("GET", ""), ("POST", ""), ("POST", "content"), ("PUT", "content")] {
+                let case = format!("{}, {unasked:?}, {method} {content}", origin.url("/y"));
+                let gate = Gate::new();
+                let held = gate.clone();
+                let (sent, was_sent) = std::sync::mpsc::channel();
+                origin.on("/x", move |x| {
+                    x.reply("200 OK", &["Cache-Control: no-store"], "one");
+                    held.pass();
+                    x.write(unasked);
+                    sent.send(()).unwrap();
+                    x.wire().ends();
+                    x.done();
+                });
+                let before = origin.hits("/y");
+                let mut client = proxy.client();
+                client.get(&origin.url("/x")).assert_body("one");
+                proxy.signal(Signal::STOP);
+                eventually("the stop", || (proxy.state() == 'T').then_some(()));
+                gate.open();
+                was_sent.recv().unwrap();
+                client.begin(method, &origin.url("/y"), &[], content);
+                proxy.signal(Signal::CONT);
+                let response = client.response(method);
+                assert_eq!((response.status, response.text()), (200, format!("mine {content}")), "{case}");
+                assert!(response.interim.is_empty(), "{case}");
+                assert_eq!(origin.hits("/y"), before + 1, "{case}");
+                assert!(origin.last("/y").connection > origin.last("/x").connection, "{case}");
+            }
+        }
+    }
+    assert!(proxy.running());
 }
 
 #[test]

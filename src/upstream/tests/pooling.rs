@@ -130,6 +130,36 @@ async fn a_request_that_never_left_goes_out_on_a_new_connection() {
     assert_eq!(upstream.stats().retried, 1);
 }
 
+/// Content that is asked for when hyper has taken the request, and nothing is written yet. Then the origin speaks.
+struct Meanwhile(Option<TcpStream>);
+
+impl http_body::Body for Meanwhile {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        let Some(far) = self.0.take() else { return Poll::Ready(None) };
+        far.try_write(OK.as_bytes()).unwrap();
+        // It is not ended: that would be told as well.
+        std::mem::forget(far);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"hello")))))
+    }
+}
+
+#[tokio::test]
+async fn what_comes_between_two_looks_is_no_answer() {
+    let (listener, address) = listen().await;
+    let upstream = upstream(|_| ());
+    let (far, _) = tokio::join!(async { say(&listener, OK).await.0 }, fetch(&upstream, at(address)));
+    let sent = send(&upstream, post(address, Body::boxed(Meanwhile(Some(far))))).await;
+    // Its content has begun, so it can't be sent again.
+    assert_eq!(sent.err().map(|error| error.kind), Some(ProxyError::ConnectionTerminated));
+    assert_eq!((upstream.stats().opened, upstream.stats().retried), (1, 0));
+}
+
 #[tokio::test]
 async fn what_is_sent_again_never_meets_a_second_dead_connection() {
     let (listener, address) = listen().await;
