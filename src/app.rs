@@ -1,6 +1,7 @@
 //! Settings become parts, parts become listeners; signals, reload, and the order of the drain.
 
 mod command;
+mod diagnostics;
 mod gauges;
 mod pressure;
 
@@ -34,16 +35,21 @@ use crate::upstream::Upstream;
 
 pub(crate) use command::ignored_signals;
 pub use command::run_command;
+pub use diagnostics::Diagnostics;
 
 /// How long what was cut off may take to end, and the log to be written: neither waits for anybody else.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves until a signal ends it. Every error here comes before anything listens.
-pub fn serve(settings: Settings, overrides: Overrides) -> anyhow::Result<ExitCode> {
+pub fn serve(
+    settings: Settings,
+    overrides: Overrides,
+    diagnostics: &Diagnostics,
+) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     let handed = server::handed_over()?;
     let runtime = runtime(settings.server.workers)?;
-    let result = runtime.block_on(run(settings, overrides, handed));
+    let result = runtime.block_on(run(settings, overrides, handed, diagnostics));
     // What still runs has had its time.
     runtime.shutdown_background();
     result
@@ -343,6 +349,7 @@ async fn start(
     mut settings: Settings,
     mut overrides: Overrides,
     handed: Vec<std::net::TcpListener>,
+    diagnostics: &Diagnostics,
 ) -> anyhow::Result<Started> {
     let bound = if handed.is_empty() {
         server::bind(&settings.server)?
@@ -366,7 +373,8 @@ async fn start(
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
     let own = proxies.iter().copied().chain(admin_address).collect();
     let app = App::build(settings, overrides, own)?;
-    count_panics(&app.telemetry);
+    let told = diagnostics.clone();
+    count_panics(&app.telemetry, move |info| tell_panic(&told, info));
 
     let listening = Listening::new(
         Arc::clone(&app.proxy),
@@ -391,14 +399,15 @@ async fn run(
     settings: Settings,
     overrides: Overrides,
     handed: Vec<std::net::TcpListener>,
+    diagnostics: &Diagnostics,
 ) -> anyhow::Result<ExitCode> {
-    let started = start(settings, overrides, handed).await?;
+    let started = start(settings, overrides, handed, diagnostics).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     // Otherwise it would end the process that a file, of the log say, may grow no more. So the write fails.
     drop(signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
-    banner(&started);
+    banner(&started, diagnostics);
     notify(NotifyState::Ready);
     let app = started.app;
 
@@ -409,13 +418,14 @@ async fn run(
             _ = hangup.recv() => {
                 let again = Arc::clone(&app);
                 let result = tokio::task::spawn_blocking(move || again.reload()).await;
-                say_reload(result.unwrap_or_else(|e| Err(ControlError::Failed(e.to_string()))));
+                let result = result.unwrap_or_else(|e| Err(ControlError::Failed(e.to_string())));
+                say_reload(result, diagnostics);
             }
         }
     }
     notify(NotifyState::Stopping);
     let limit = app.server.load().drain;
-    say(&format!(
+    diagnostics.say(&format!(
         "draining: {} running, at most {limit:?}; a second signal ends at once",
         app.shutdown.running()
     ));
@@ -444,31 +454,29 @@ async fn last_words(app: &App) {
     tracing::debug!(ended, flushed, "last words");
 }
 
-fn say_reload(result: Result<Reloaded, ControlError>) {
+fn say_reload(result: Result<Reloaded, ControlError>, diagnostics: &Diagnostics) {
     match result {
-        Ok(done) if done.live.is_empty() && done.restart.is_empty() => say("reloaded: nothing changed"),
+        Ok(done) if done.live.is_empty() && done.restart.is_empty() => {
+            diagnostics.say("reloaded: nothing changed");
+        }
         Ok(done) => {
             if !done.live.is_empty() {
-                say(&format!("reloaded: {} changed", done.live.join(", ")));
+                diagnostics.say(&format!("reloaded: {} changed", done.live.join(", ")));
             }
             if !done.restart.is_empty() {
-                say(&format!("reloaded: {} need a restart", done.restart.join(", ")));
+                diagnostics.say(&format!("reloaded: {} need a restart", done.restart.join(", ")));
             }
         }
         Err(ControlError::Refused(errors)) => {
-            say("the configuration is refused, the running one stays:");
+            diagnostics.say("the configuration is refused, the running one stays:");
             for error in errors {
-                say(&format!("  {error}"));
+                diagnostics.say(&format!("  {error}"));
             }
         }
-        Err(error) => say(&format!("the reload failed, the running configuration stays: {error}")),
+        Err(error) => {
+            diagnostics.say(&format!("the reload failed, the running configuration stays: {error}"));
+        }
     }
-}
-
-/// A line for the operator. Standard error may be closed: then there is nobody to tell.
-fn say(line: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "larder: {line}");
 }
 
 /// Tells the service manager, where there is one (`NOTIFY_SOCKET`). That it can't be told ends nothing.
@@ -479,7 +487,8 @@ fn notify(state: NotifyState) {
 }
 
 /// Where it listens, who may connect, how large the cache is, and a line to try.
-fn banner(Started { app, proxies, admin, warnings }: &Started) {
+fn banner(Started { app, proxies, admin, warnings }: &Started, diagnostics: &Diagnostics) {
+    let say = |line: &str| diagnostics.say(line);
     let settings = app.settings.lock();
     for warning in warnings {
         say(&format!("warning: {warning}"));
@@ -523,14 +532,27 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// A panic ends its own connection, and is counted.
-fn count_panics(telemetry: &Arc<Telemetry>) {
+/// A panic ends its own connection, and is counted and told.
+fn count_panics(
+    telemetry: &Arc<Telemetry>,
+    tell: impl Fn(&std::panic::PanicHookInfo<'_>) + Send + Sync + 'static,
+) {
     let telemetry = Arc::clone(telemetry);
-    let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         telemetry.metrics.panicked();
-        before(info);
+        tell(info);
     }));
+}
+
+/// As the standard library does, but that nobody waits for who reads it.
+fn tell_panic(diagnostics: &Diagnostics, info: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let mut told = format!("thread {:?} {info}", thread.name().unwrap_or("without a name"));
+    let trace = std::backtrace::Backtrace::capture();
+    if trace.status() == std::backtrace::BacktraceStatus::Captured {
+        told = format!("{told}\n{trace}");
+    }
+    diagnostics.say(&told);
 }
 
 /// The soft limit of open files goes up to the hard one: each tunnel takes two and its pipes four more.
@@ -555,7 +577,7 @@ mod tests {
         let options = Options { access: Format::Off, queue: 1, ..Options::default() };
         let log = AccessLog::new(&options, Box::new(std::io::sink())).unwrap();
         let telemetry = Arc::new(Telemetry { log, metrics: Metrics::new(), recent: Recent::new() });
-        count_panics(&telemetry);
+        count_panics(&telemetry, std::panic::take_hook());
         let shutdown = Shutdown::new();
         let (go, mut told) = tokio::sync::mpsc::channel(1);
         let (end, ended) = tokio::sync::oneshot::channel::<()>();

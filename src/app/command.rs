@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal as Passed};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, LAST_WORDS, last_words, raise_file_limit, runtime, say, start};
+use super::{App, Diagnostics, LAST_WORDS, last_words, raise_file_limit, runtime, start};
 use crate::cache::CacheResult;
 use crate::config::{Overrides, Settings};
 use crate::pages;
@@ -28,25 +28,33 @@ const KILLED: i32 = 128;
 /// Runs a command whose environment names a proxy on a free port of this machine, and tells at the end what it saved.
 /// The exit code is the command's. Without an access log, since standard output is the command's; without an admin
 /// listener.
-pub fn run_command(mut settings: Settings, command: &[OsString]) -> anyhow::Result<ExitCode> {
+pub fn run_command(
+    mut settings: Settings,
+    command: &[OsString],
+    diagnostics: &Diagnostics,
+) -> anyhow::Result<ExitCode> {
     settings.server.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
     settings.admin.listen = None;
     settings.telemetry.access = Format::Off;
     // The command would be run with what is raised here.
     let runtime = runtime(settings.server.workers)?;
-    let result = runtime.block_on(run(settings, command));
+    let result = runtime.block_on(run(settings, command, diagnostics));
     runtime.shutdown_background();
     result
 }
 
-async fn run(settings: Settings, command: &[OsString]) -> anyhow::Result<ExitCode> {
+async fn run(
+    settings: Settings,
+    command: &[OsString],
+    diagnostics: &Diagnostics,
+) -> anyhow::Result<ExitCode> {
     let (program, arguments) = command.split_first().context("there is no command to run")?;
     let pages = settings.pages.clone();
     // Before the command starts, so that it gets every one.
     let mut signals = Signals::new()?;
-    let started = start(settings, Overrides::default(), Vec::new()).await?;
+    let started = start(settings, Overrides::default(), Vec::new(), diagnostics).await?;
     for warning in &started.warnings {
-        say(&format!("warning: {warning}"));
+        diagnostics.say(&format!("warning: {warning}"));
     }
     let at = *started.proxies.first().context("the proxy listens nowhere")?;
     let direct = pages::left_out(|name| std::env::var(name).ok());
@@ -59,7 +67,7 @@ async fn run(settings: Settings, command: &[OsString]) -> anyhow::Result<ExitCod
             code(wait(child, &mut signals).await?)
         }
         Err(error) => {
-            say(&format!("can't run {}: {error}", program.display()));
+            diagnostics.say(&format!("can't run {}: {error}", program.display()));
             let missing = error.kind() == std::io::ErrorKind::NotFound;
             return Ok(ExitCode::from(if missing { NOT_FOUND } else { NOT_RUNNABLE }));
         }
@@ -70,7 +78,7 @@ async fn run(settings: Settings, command: &[OsString]) -> anyhow::Result<ExitCod
     let ended = tokio::time::timeout(LAST_WORDS, app.shutdown.finished()).await.is_ok();
     tracing::debug!(ended, "the command has ended");
     last_words(&app).await;
-    say(&saved(&app));
+    diagnostics.say(&saved(&app));
     Ok(code)
 }
 

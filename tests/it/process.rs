@@ -1,8 +1,8 @@
 //! What may happen to the process itself: descriptors that are closed or a terminal, being stopped for a while.
 
-use crate::support::proxy::{Lines, Signal, command, command_of, root};
+use crate::support::proxy::{Lines, Signal, command, command_of, render, root};
 use crate::support::{Client, Origin, Proxy, eventually, nobody, skip};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 
@@ -133,6 +133,53 @@ fn it_goes_on_when_the_readers_of_its_output_leave() {
     let panics = metrics().lines().find(|l| l.starts_with("larder_panics_total")).map(str::to_owned);
     assert_eq!(panics.as_deref(), Some("larder_panics_total 0"));
     assert!(child.0.try_wait().unwrap().is_none());
+}
+
+/// Neither its log nor what it tells by the way, which is much: both pipes fill up, and stay so to the end.
+#[test]
+fn it_goes_on_when_nobody_reads_its_output() {
+    let origin = origin();
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = directory.path().join("larder.toml");
+    // Whoever waited to write would be the one that serves.
+    std::fs::write(&file, render(true, "server.workers = 1")).unwrap();
+    let mut child = Ended(
+        command()
+            .arg("--config")
+            .arg(&file)
+            .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut told = BufReader::new(child.0.stderr.take().unwrap());
+    let mut address_of = |what: &str| -> SocketAddr {
+        let mut lines = told.by_ref().lines().map(Result::unwrap);
+        lines.find_map(|line| line.strip_prefix(what)?.parse().ok()).unwrap_or_else(|| panic!("no {what}"))
+    };
+    let proxy = address_of("larder: proxy listening on ");
+    let admin = address_of("larder: admin listening on ");
+    eventually("a full pipe", || {
+        assert_serves(proxy, &origin);
+        (rustix::io::ioctl_fionread(told.get_ref()).unwrap() > 48 << 10).then_some(())
+    });
+    for _ in 0..3 {
+        assert_serves(proxy, &origin);
+    }
+    let mut client = Client::connect(admin);
+    client.send(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n"));
+    let metrics = client.response("GET").text();
+    assert!(metrics.contains("\nlarder_panics_total 0\n"), "{metrics}");
+    let pid = rustix::process::Pid::from_child(&child.0);
+    for signal in [Signal::HUP, Signal::TERM] {
+        assert_serves(proxy, &origin);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+    let end = eventually("the end", || child.0.try_wait().unwrap());
+    assert_eq!(end.code(), Some(0));
 }
 
 #[test]
