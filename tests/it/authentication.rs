@@ -18,14 +18,14 @@ use tempfile::TempDir;
 const PASSWORDS: &str = "alice:$2y$04$abcdefghijklmnopqrstuuPoaPXzWjiVz4HaNq2LJXksWbO79E.S6\n\
                          bob:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\n";
 const ALICE: &str = "Proxy-Authorization: Basic YWxpY2U6Y29ycmVjdC1ob3JzZQ==";
-const BOB: &str = "Proxy-Authorization: Basic Ym9iOnNlY3JldA==";
+pub(crate) const BOB: &str = "Proxy-Authorization: Basic Ym9iOnNlY3JldA==";
 const WRONG: &str = "Proxy-Authorization: Basic Ym9iOmh1bnRlcjI=";
 
 /// The files of users beside a proxy.
-struct Users(TempDir);
+pub(crate) struct Users(TempDir);
 
 impl Users {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let users = Self(TempDir::new().unwrap());
         std::fs::write(users.basic(), PASSWORDS).unwrap();
         let line = |algorithm| digest::line("carol", "larder", b"circle of life", algorithm);
@@ -46,13 +46,44 @@ impl Users {
     }
 
     fn both(&self) -> Proxy {
+        self.start("")
+    }
+
+    /// With both files, and more of a configuration.
+    pub(crate) fn start(&self, more: &str) -> Proxy {
         let (basic, digest) = (self.basic(), self.digest());
         Proxy::with(&format!(
-            "[access]\nbasic_file = '{}'\ndigest_file = '{}'",
+            "access.basic_file = '{}'\naccess.digest_file = '{}'\n{more}",
             basic.display(),
             digest.display()
         ))
     }
+}
+
+/// What stands between quotes behind `name`.
+fn quoted(challenge: &str, name: &str) -> String {
+    let rest =
+        challenge.split(&format!("{name}=\"")).nth(1).unwrap_or_else(|| panic!("no {name}: {challenge}"));
+    rest.split('"').next().unwrap().to_owned()
+}
+
+fn md5(text: &str) -> String {
+    use md5::Digest as _;
+    md5::Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The field by which carol answers a challenge for MD5. RFC 7616 section 3.4.1.
+pub(crate) fn carol(challenge: &str, method: &str, uri: &str, count: u32) -> String {
+    assert!(challenge.contains("algorithm=MD5,"), "{challenge}");
+    let (realm, nonce, count) =
+        (quoted(challenge, "realm"), quoted(challenge, "nonce"), format!("{count:08x}"));
+    let first = md5(&format!("carol:{realm}:circle of life"));
+    let second = md5(&format!("{method}:{uri}"));
+    let response = md5(&format!("{first}:{nonce}:{count}:c:auth:{second}"));
+    format!(
+        "Proxy-Authorization: Digest username=\"carol\", realm=\"{realm}\", uri=\"{uri}\", algorithm=MD5, \
+         nonce=\"{nonce}\", nc={count}, cnonce=\"c\", qop=auth, response=\"{response}\""
+    )
 }
 
 #[track_caller]
@@ -196,6 +227,87 @@ fn the_proxys_own_pages_are_for_everybody() {
     proxy.raw(format!("GET http://h/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n{WRONG}\r\n\r\n")).assert_status(400);
     let none = proxy.raw("OPTIONS http://h/ HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n\r\n");
     assert_asked(&none, &["Basic"]);
+}
+
+/// What was not offered is refused like what is malformed: with a fresh challenge, on the same connection.
+#[test]
+fn forms_of_digest_that_are_not_offered_are_asked_again() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let users = Users::new();
+    let proxy = users.both();
+    let url = origin.url("/x");
+    let mut client = proxy.client();
+    let mut challenge = client.get(&url).head.all("proxy-authenticate")[1].to_owned();
+    for (from, to) in [
+        ("algorithm=MD5", "algorithm=MD5-sess"),
+        ("algorithm=MD5", "algorithm=SHA-256-sess"),
+        ("algorithm=MD5", "algorithm=SHA-512-256"),
+        ("algorithm=MD5", "algorithm=\"\""),
+        ("qop=auth", "qop=auth-int"),
+        ("qop=auth", "qop=\"auth,auth-int\""),
+        (", qop=auth", ""),
+        ("cnonce=\"c\"", "cnonce=\"c\", userhash=true"),
+        ("username=\"carol\"", "username*=UTF-8''carol"),
+        ("username=\"carol\"", "username=\"carol\", username*=UTF-8''carol, userhash=true"),
+        ("username=\"carol\"", "username=\"\""),
+        ("nc=00000001", "nc=100000001"),
+        ("nc=00000001", "nc=ffffffffffffffff"),
+        ("response=\"", "response=\"00"),
+        ("Digest ", "Digest \u{e4}=\u{e4}, "),
+    ] {
+        let field = carol(&challenge, "GET", &url, 1);
+        assert!(field.contains(from), "{from}");
+        let asked = client.get_with(&url, &[&field.replacen(from, to, 1)]);
+        assert_asked(&asked, &["Digest", "Digest", "Basic"]);
+        assert_eq!(asked.field("connection"), None, "{to}");
+        let fresh = asked.head.all("proxy-authenticate")[1].to_owned();
+        assert_ne!(quoted(&fresh, "nonce"), quoted(&challenge, "nonce"), "{to}");
+        challenge = fresh;
+    }
+    // None of them was a guess, and the last challenge is good.
+    client.get_with(&url, &[&carol(&challenge, "GET", &url, 1)]).assert_status(200).assert_body("x");
+    assert_eq!(origin.hits("/x"), 1);
+    assert!(proxy.metric("larder_panics_total", &[]) < 0.5);
+}
+
+/// What a reload says holds from the next request on, also on connections that are open. A tunnel was granted: it goes
+/// on until it ends, or the process does.
+#[test]
+fn an_open_tunnel_outlives_the_reload_that_removes_its_user_and_its_rule() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: no-store"], b"x");
+    let users = Users::new();
+    let rule = "[[access.rules]]\nname = 'alice'\naction = 'allow'\nusers = ['alice', 'bob']\n\
+                [[access.rules]]\nname = 'rest'\naction = 'deny'\n";
+    let config = format!("access.basic_file = '{}'\n", users.basic().display());
+    let proxy = Proxy::with(&format!("{config}{rule}"));
+    let mut kept = proxy.client();
+    kept.get_with(&origin.url("/x"), &[ALICE]).assert_status(200);
+    let tunnel = |client: &mut Client| {
+        client.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n{ALICE}\r\n\r\n", origin.address));
+        client.head("CONNECT").status
+    };
+    let mut through = proxy.client();
+    assert_eq!(tunnel(&mut through), 200);
+    let asks_through = |through: &mut Client| {
+        through.send(format!("GET /x HTTP/1.1\r\nHost: {}\r\n\r\n", origin.address));
+        through.response("GET").assert_body("x");
+    };
+    asks_through(&mut through);
+    // The rule goes, then the user.
+    proxy.write_config(&format!("{config}[[access.rules]]\nname = 'rest'\naction = 'deny'\n"));
+    assert!(proxy.run(&["reload"]).status.success());
+    kept.get_with(&origin.url("/x"), &[ALICE]).assert_error(403, "http_request_denied");
+    assert_eq!(tunnel(&mut proxy.client()), 403);
+    asks_through(&mut through);
+    std::fs::write(users.basic(), PASSWORDS.lines().nth(1).unwrap()).unwrap();
+    proxy.write_config(&config);
+    assert!(proxy.run(&["reload"]).status.success());
+    let mut kept = proxy.client();
+    kept.get_with(&origin.url("/x"), &[ALICE]).assert_status(407);
+    assert_eq!(tunnel(&mut proxy.client()), 407);
+    asks_through(&mut through);
 }
 
 #[test]
