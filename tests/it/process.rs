@@ -1,7 +1,8 @@
 //! What may happen to the process itself: descriptors that are closed or a terminal, being stopped for a while.
 
+use crate::authentication::{BOB, Users, carol};
 use crate::support::proxy::{Lines, Signal, command, command_of, render, root};
-use crate::support::{Client, Origin, Proxy, eventually, nobody, skip};
+use crate::support::{Client, Gate, Origin, Proxy, eventually, nobody, skip};
 use std::io::{BufRead, BufReader, Read as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -180,6 +181,53 @@ fn it_goes_on_when_nobody_reads_its_output() {
     }
     let end = eventually("the end", || child.0.try_wait().unwrap());
     assert_eq!(end.code(), Some(0));
+}
+
+/// A panic as it may happen: where no thread can be had, the library that is to verify a password on one panics.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_panic_in_an_exchange_ends_its_connection_alone_and_is_counted() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let origin = origin();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/held", move |x| {
+        x.write("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo");
+        held.pass();
+        x.write("dy");
+    });
+    let users = Users::new();
+    // By Digest nothing is verified on another thread, and the one that serves is there.
+    let mut proxy = users.start("server.workers = 1");
+    let mut kept = proxy.client();
+    let challenge = kept.get(&origin.url("/x")).head.all("proxy-authenticate")[1].to_owned();
+    let carol = |path: &str, count| carol(&challenge, "GET", &origin.url(path), count);
+    kept.get_with(&origin.url("/x"), &[&carol("/x", 1)]).assert_body("x");
+    let mut reading = proxy.client();
+    reading.begin("GET", &origin.url("/held"), &[&carol("/held", 2)], "");
+    let head = reading.head("GET");
+    head.assert_status(200);
+
+    let pid = Pid::from_raw(proxy.pid().cast_signed());
+    let before = getrlimit(Resource::As);
+    // Too little for a thread's stack, and enough for all else.
+    let little = Some(proxy.memory("VmSize") + (1 << 20));
+    prlimit(pid, Resource::As, Rlimit { current: little, ..before }).unwrap();
+    let mut struck = proxy.client();
+    struck.begin("GET", &origin.url("/x?struck"), &[BOB], "");
+    assert!(struck.wire.ends(), "no answer, and the connection ends");
+    kept.get_with(&origin.url("/x"), &[&carol("/x", 3)]).assert_hit().assert_body("x");
+    proxy.get_with(&origin.url("/x"), &[&carol("/x", 4)]).assert_hit().assert_body("x");
+    prlimit(pid, Resource::As, before).unwrap();
+    gate.open();
+    reading.finish(head).assert_body("body");
+    let line = proxy.log.wait("its record", |l| l.contains("struck") || l.contains("\"complete\":false"));
+    assert!(line.contains("\"complete\":false"), "{line}");
+    proxy.get_with(&origin.url("/x"), &[BOB]).assert_hit();
+    proxy.diagnostics.wait("what happened", |l| l.contains("panicked at"));
+    assert!((proxy.metric("larder_panics_total", &[]) - 1.0).abs() < 0.1);
+    assert!((proxy.metric("larder_connections", &[]) - 2.0).abs() < 0.1, "kept and reading");
+    assert!(proxy.running());
 }
 
 #[test]
