@@ -1,7 +1,7 @@
 //! A certificate authority of the tests' own.
 
 use super::Origin;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
 
@@ -27,9 +27,25 @@ impl Authority {
 
     /// An origin whose certificate is for these names.
     pub(crate) fn origin(&self, names: &[&str]) -> Origin {
+        Origin::tls(self.server(names, |_| ()))
+    }
+
+    /// One whose certificate was for these names, until some time ago.
+    pub(crate) fn expired(&self, names: &[&str]) -> Origin {
+        Origin::tls(self.server(names, |params| params.not_after = date_time_ymd(2020, 1, 1)))
+    }
+
+    /// What a server for these names presents.
+    pub(crate) fn server(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Arc<rustls::ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let names: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -38,7 +54,7 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)
             .unwrap();
-        Origin::tls(Arc::new(config))
+        Arc::new(config)
     }
 
     pub(crate) fn config(&self) -> String {

@@ -67,6 +67,29 @@ pub(crate) struct Content {
 trait Io: Read + Write + Send {}
 impl<T: Read + Write + Send> Io for T {}
 
+/// So that TLS can be spoken through it.
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.ahead.is_empty() {
+            self.fill()?;
+        }
+        let count = buf.len().min(self.ahead.len());
+        buf[..count].copy_from_slice(&self.ahead[..count]);
+        self.ahead.drain(..count);
+        Ok(count)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.io.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.io.flush()
+    }
+}
+
 /// A connection with what was read ahead of need.
 pub(crate) struct Wire {
     io: Box<dyn Io>,
