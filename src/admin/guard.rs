@@ -262,6 +262,26 @@ mod tests {
         }
     }
 
+    /// By how long it takes, nobody learns how much of a guess is right: were it to end at the first byte that is
+    /// wrong, one guess would take a thousand times as long as the other.
+    #[test]
+    fn a_guess_takes_as_long_wherever_it_is_wrong() {
+        let token = vec![b'x'; 1 << 18];
+        let wrong_at = |at: usize| {
+            let mut guess = token.clone();
+            guess[at] = b'y';
+            let took = || {
+                let since = Stopwatch::start();
+                assert!(!equal(&guess, &token));
+                since.elapsed()
+            };
+            // The least of many: what else runs here only adds to it.
+            (0..20).map(|_| took()).min()
+        };
+        let (first, last) = (wrong_at(0), wrong_at(token.len() - 1));
+        assert!(first > last.map(|last| last / 10), "{first:?} and {last:?}");
+    }
+
     #[test]
     fn guesses_are_limited_and_do_not_lock_others_out() {
         let guard = Guard::new(false);
