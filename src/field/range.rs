@@ -67,7 +67,9 @@ impl ContentRange {
         let (range, complete) = (rest.get(..slash)?, rest.get(slash + 1..)?);
         let complete = if complete == b"*" { None } else { Some(digits(complete)?) };
         let RangeSpec::FromTo(first, last) = spec(range)? else { return None };
-        let within = complete.is_none_or(|complete| last < complete) && last < u64::MAX;
+        // A figure that is as large as can be stands for one that is larger.
+        let within =
+            complete.is_none_or(|complete| last < complete && complete < u64::MAX) && last < u64::MAX;
         (unit.eq_ignore_ascii_case(b"bytes") && within).then_some(Self { first, last, complete })
     }
 
@@ -158,6 +160,8 @@ mod tests {
             ("items 0-4/10", None),
             ("ananananananana", None),
             ("bytes 0-18446744073709551615/*", None),
+            ("bytes 0-4/18446744073709551615", None),
+            ("bytes 0-4/99999999999999999999999", None),
         ] {
             let found = ContentRange::parse(text.as_bytes());
             assert_eq!(found.map(|r| (r.first, r.last, r.complete)), expected, "{text:?}");

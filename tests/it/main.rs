@@ -40,6 +40,7 @@ mod methods;
 mod pac;
 mod page;
 mod parents;
+mod poisoning;
 mod pool;
 mod pressure;
 mod process;
