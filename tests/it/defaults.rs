@@ -1,7 +1,9 @@
 //! What the built-in defaults refuse, and how a refusal says what would allow it.
 
 use crate::support::dns::{Answer, NameServer};
-use crate::support::{Origin, Proxy};
+use crate::support::proxy::{Lines, Running, command, command_of};
+use crate::support::{Origin, Proxy, skip};
+use std::process::{Command, Stdio};
 
 #[test]
 fn destinations_on_this_machine_and_its_networks_are_refused_by_any_spelling() {
@@ -116,4 +118,123 @@ fn a_refusal_is_logged_with_its_rule_and_counted_as_denied() {
     let log: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&log["result"], &log["rule"]), (&"denied".into(), &"destination-loopback".into()), "{line}");
     assert!((proxy.metric("larder_requests_total", &["denied"]) - 1.0).abs() < 0.1);
+}
+
+/// A network of its own with addresses of all kinds, in which larder listens on all of them: whoever connects to one
+/// has it as its own, too. Ended when dropped.
+struct Network {
+    larder: Running,
+    enter: Vec<String>,
+    told: Lines,
+    log: Lines,
+}
+
+impl Network {
+    /// `None` where there can't be one, or no curl in it.
+    fn new(addresses: &[&str]) -> Option<Self> {
+        let works = |program: &str, arguments: &[&str]| {
+            Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+        };
+        // With a user namespace where that is needed.
+        let own = ["-n", "-rn"]
+            .into_iter()
+            .find(|own| works("unshare", &[own, "ip", "link", "set", "lo", "up"]))?;
+        if !works("curl", &["--version"]) {
+            return None;
+        }
+        // What needs IPv6 may fail: then nobody asks from there.
+        let add: String =
+            addresses.iter().map(|ip| format!("ip addr add {ip} dev lo nodad 2>/dev/null; ")).collect();
+        let add = add.replace(".7/32 dev lo nodad", ".7/32 dev lo");
+        let line = format!("ip link set lo up; {add} exec \"$0\" \"$@\"");
+        let mut start = command_of("unshare");
+        start.args([own, "sh", "-c", &line]).arg(command().get_program());
+        start.args(["--listen", "0.0.0.0:3128", "--admin-listen", "off"]);
+        let listens6 =
+            works("unshare", &[own, "sh", "-c", "ip link set lo up; ip addr show lo | grep -q inet6"]);
+        if listens6 {
+            start.args(["--listen", "[::]:3129"]);
+        }
+        start.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut larder = Running::start(&mut start);
+        let told = Lines::read(larder.0.stderr.take().unwrap());
+        let log = Lines::read(larder.0.stdout.take().unwrap());
+        told.wait("the start", |line| line.starts_with("larder: try twice"));
+        let namespaces =
+            if own == "-n" { &["-n", "-t"][..] } else { &["--preserve-credentials", "-U", "-n", "-t"] };
+        let pid = larder.0.id().to_string();
+        let enter = namespaces.iter().copied().chain([pid.as_str()]).map(str::to_owned).collect();
+        Some(Self { larder, enter, told, log })
+    }
+
+    /// Asks from an address; `None` where the network has none of its kind.
+    fn ask(&self, ip: &str, arguments: &[&str]) -> Option<String> {
+        let proxy =
+            if ip.contains(':') { format!("http://[{ip}]:3129") } else { format!("http://{ip}:3128") };
+        let mut curl = command_of("nsenter");
+        curl.args(&self.enter).args(["curl", "-sS", "-i", "--max-time", "50", "-x", &proxy]).args(arguments);
+        let output = curl.output().unwrap();
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        // curl's code for a connection that can't be made.
+        (output.status.code() != Some(7)).then_some(found)
+    }
+}
+
+#[test]
+fn clients_from_public_addresses_are_refused_and_those_of_local_networks_served() {
+    const SERVED: [&str; 7] = [
+        "127.0.0.7/32",
+        "10.1.2.7/32",
+        "172.31.0.7/32",
+        "192.168.9.7/32",
+        "169.254.3.7/32",
+        "fd00:1::7/128",
+        "::1/128",
+    ];
+    const REFUSED: [&str; 6] = [
+        "203.0.113.7/32",
+        "198.51.100.7/32",
+        "100.64.0.7/32",
+        "172.32.0.7/32",
+        "2001:db8::7/128",
+        "64:ff9b::a01:207/128",
+    ];
+    let Some(mut network) = Network::new(&[&SERVED[..], &REFUSED].concat()) else {
+        return skip(
+            "clients from public addresses",
+            "no network of its own can be made, or there is no curl",
+        );
+    };
+    let here = |address: &str| address.split('/').next().unwrap().to_owned();
+    let own = ["-X", "OPTIONS", "-H", "Max-Forwards: 0", "http://192.0.2.9/"];
+    for ip in SERVED.map(here) {
+        let Some(told) = network.ask(&ip, &own) else { continue };
+        assert!(told.starts_with("HTTP/1.1 200 "), "{ip}: {told}");
+    }
+    let mut asked = 0;
+    for ip in REFUSED.map(here) {
+        for (what, arguments) in [
+            ("a request", &["http://192.0.2.9/"][..]),
+            ("one for this proxy", &own),
+            ("an upload", &["-d", "content", "http://192.0.2.9/"]),
+            ("a tunnel", &["https://192.0.2.9/"]),
+            ("a page of its own", &["--noproxy", "*"]),
+        ] {
+            let page =
+                if ip.contains(':') { format!("http://[{ip}]:3129/") } else { format!("http://{ip}:3128/") };
+            let mut arguments = arguments.to_vec();
+            if what.starts_with("a page") {
+                arguments.push(&page);
+            }
+            let Some(told) = network.ask(&ip, &arguments) else { continue };
+            asked += 1;
+            assert!(told.starts_with("HTTP/1.1 403 "), "{ip}, {what}: {told}");
+            assert!(what == "a tunnel" || told.contains("access.clients"), "{ip}, {what}: {told}");
+            assert!(told.contains("http_request_denied"), "{ip}, {what}: {told}");
+        }
+    }
+    assert!(asked >= 4 * 5, "{asked} were answered");
+    let lines = network.log.wait_count("the refusals", asked, |line| line.contains("\"denied\""));
+    assert!(lines.iter().all(|line| line.contains("\"rule\":\"client\"")), "{lines:#?}");
+    assert!(network.larder.0.try_wait().unwrap().is_none(), "{:?}", network.told.all());
 }
