@@ -2,7 +2,9 @@
 
 use crate::support::proxy::Signal;
 use crate::support::{Client, Gate, Origin, Proxy, eventually};
+use larder::clock::Stopwatch;
 use std::net::TcpStream;
+use std::time::Duration;
 
 #[test]
 fn sigterm_finishes_running_exchanges_and_exits_0() {
@@ -41,6 +43,69 @@ fn sigterm_finishes_running_exchanges_and_exits_0() {
     drop(idle);
 }
 
+/// Downloads of their own, of one that all share, and uploads, all with much before them still.
+#[test]
+fn two_hundred_exchanges_that_take_a_while_are_all_finished() {
+    const EACH: usize = 50;
+    let origin = Origin::start();
+    let gate = Gate::new();
+    for (path, fields) in [
+        ("/stored", "Cache-Control: max-age=60"),
+        ("/shared", "Cache-Control: max-age=60"),
+        ("/passed", "Cache-Control: no-store"),
+        ("/upload", "Cache-Control: no-store"),
+    ] {
+        let held = gate.clone();
+        origin.on(path, move |x| {
+            x.write(format!("HTTP/1.1 200 OK\r\n{fields}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbeg\r\n"));
+            held.pass();
+            let sent = x.body();
+            for part in ["3\r\ninn", "\r\n3\r\ning", "\r\n0\r\n"] {
+                std::thread::sleep(Duration::from_millis(300));
+                x.write(part);
+            }
+            assert!(x.request.method == "GET" || sent.len() == 100_000, "{} bytes", sent.len());
+            x.write("\r\n");
+        });
+    }
+    let mut proxy = Proxy::with("server.drain = '60s'\nproxy.via = 'me'");
+    let mut clients: Vec<(Client, bool)> = Vec::new();
+    for number in 0..EACH {
+        for path in ["/stored", "/shared", "/passed", "/upload"] {
+            let query = if path == "/shared" { String::new() } else { format!("?{number}") };
+            let url = origin.url(&format!("{path}{query}"));
+            let mut client = proxy.client();
+            let uploads = path == "/upload";
+            if uploads {
+                client.send(format!("PUT {url} HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n"));
+                client.send(vec![b'x'; 40_000]);
+            } else {
+                client.begin("GET", &url, &[], "");
+            }
+            clients.push((client, uploads));
+        }
+    }
+    origin.wait("/passed", EACH);
+    origin.wait("/stored", EACH);
+    origin.wait("/upload", EACH);
+    let mut heads: Vec<_> = clients.iter_mut().map(|(client, _)| client.head("GET")).collect();
+    proxy.signal(Signal::TERM);
+    proxy.diagnostics.wait("the drain", |line| line.contains("draining: "));
+    gate.open();
+    for (client, _) in clients.iter_mut().filter(|(_, uploads)| *uploads) {
+        client.send(vec![b'x'; 60_000]);
+    }
+    for ((client, _), head) in clients.iter_mut().zip(heads.drain(..)) {
+        client.finish(head).assert_status(200).assert_body("beginning");
+        assert!(client.wire.ends());
+    }
+    assert_eq!(proxy.ended().code(), Some(0));
+    assert_eq!(origin.hits("/shared"), 1);
+    let lines = proxy.log.all();
+    assert_eq!(lines.len(), 4 * EACH, "each leaves its record");
+    assert!(lines.iter().all(|line| !line.contains("\"complete\":false")), "{lines:#?}");
+}
+
 #[test]
 fn sigint_ends_an_idle_proxy_at_once() {
     let mut proxy = Proxy::open();
@@ -77,6 +142,47 @@ fn tunnels_that_are_silent_end_with_the_drain_and_those_that_are_not_go_on() {
     busy.wire.half_close();
     far.half_close();
     assert_eq!(proxy.ended().code(), Some(0));
+}
+
+/// Those that have been silent for two seconds when the drain begins are closed there and then; those that never are
+/// end with the drain's time.
+#[test]
+fn tunnels_that_were_silent_before_end_at_once_and_busy_ones_at_the_limit() {
+    let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = peer.local_addr().unwrap();
+    let mut proxy = Proxy::with("server.drain = '3s'");
+    let tunnel = || {
+        let mut client = proxy.client();
+        client.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
+        client.head("CONNECT").assert_status(200);
+        let far = crate::support::wire::Wire::plain(peer.accept().unwrap().0);
+        (client, far)
+    };
+    let silent: Vec<_> = (0..10).map(|_| tunnel()).collect();
+    let silence = Stopwatch::start();
+    let (mut busy, mut far) = tunnel();
+    let mut pass = || {
+        let passed = busy.wire.write("ping").is_ok() && far.exactly(4).is_ok_and(|bytes| bytes == b"ping");
+        std::thread::sleep(Duration::from_millis(10));
+        passed
+    };
+    while silence.elapsed() < Duration::from_millis(2_100) {
+        assert!(pass());
+    }
+    proxy.signal(Signal::TERM);
+    let drain = Stopwatch::start();
+    for (mut client, mut far) in silent {
+        assert!(client.wire.ends() && far.ends());
+    }
+    let (at_once, mut passed) = (drain.elapsed(), 0);
+    while pass() {
+        passed += 1;
+    }
+    // The limit is far off when they end, and not when this one does.
+    assert!(at_once < Duration::from_millis(1_500), "{at_once:?}");
+    assert!(passed > 0 && drain.elapsed() > Duration::from_millis(2_500), "{:?}", drain.elapsed());
+    assert_eq!(proxy.ended().code(), Some(0));
+    proxy.log.wait_count("the records", 11, |line| line.contains("\"tunnel\""));
 }
 
 #[test]
