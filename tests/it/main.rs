@@ -56,6 +56,7 @@ mod setup;
 mod sidecar;
 mod site;
 mod sites;
+mod slow_admin;
 mod soak;
 mod sources;
 mod splits;
