@@ -70,32 +70,121 @@ fn replace(bytes: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
     out
 }
 
+// With `URL` for one of an origin, and `HOST` for its authority.
+
+/// Fields of a POST.
+const FRAMING: [(&str, &str); 17] = [
+    ("differing lengths", "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
+    ("a list of lengths", "Content-Length: 5, 6\r\n\r\nhello!"),
+    ("a signed length", "Content-Length: +5\r\n\r\nhello"),
+    ("a negative length", "Content-Length: -5\r\n\r\nhello"),
+    ("a length in hex", "Content-Length: 0x5\r\n\r\nhello"),
+    ("no length", "Content-Length: \r\n\r\nhello"),
+    ("a length beyond 64 bits", "Content-Length: 99999999999999999999999\r\n\r\nhello"),
+    ("chunked twice", "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+    ("chunked on two lines", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+    ("chunked not last", "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
+    ("a space before the colon", "Content-Length : 5\r\n\r\nhello"),
+    ("a folded line", "X-A: 1\r\n 2\r\n\r\n"),
+    ("a NUL in a value", "X-A: a\0b\r\n\r\n"),
+    ("a bare CR in a value", "X-A: a\rb\r\n\r\n"),
+    ("a control byte in a name", "X\x01A: b\r\n\r\n"),
+    ("no colon", "X-A\r\n\r\n"),
+    ("an empty name", ": a\r\n\r\n"),
+];
+
+const CODINGS: [&str; 3] = ["gzip, chunked", "gzip", "xchunked"];
+
+/// Whole requests.
+const LINES: [(&str, &str); 24] = [
+    ("no Host", "GET URL HTTP/1.1\r\n\r\n"),
+    ("two Hosts", "GET URL HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n"),
+    ("a malformed Host", "GET URL HTTP/1.1\r\nHost: a b\r\n\r\n"),
+    ("Host with a path", "GET URL HTTP/1.1\r\nHost: HOST/x\r\n\r\n"),
+    ("an authority for GET", "GET HOST HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a word for a target", "GET foo HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("an asterisk for GET", "GET * HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a foreign scheme", "GET ftp://HOST/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a file", "GET file:///etc/passwd HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("no host in the target", "GET http:///x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a port without a host", "GET http://:80/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a port too large", "GET http://127.0.0.1:99999/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("port zero", "GET http://127.0.0.1:0/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a port that is none", "GET http://127.0.0.1:8x/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a signed port", "GET http://127.0.0.1:+80/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("an encoded authority", "GET http://127%2e0.0.1/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("IPv6 without brackets", "GET http://::1/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a zone", "GET http://[fe80::1%25eth0]/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a space in the target", "GET URL y HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a strange version", "GET URL HTTP/1.2x\r\nHost: HOST\r\n\r\n"),
+    ("version 2 in text", "GET URL HTTP/2.0\r\nHost: HOST\r\n\r\n"),
+    ("version 0.9", "GET URL\r\n\r\n"),
+    ("no method", " URL HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a method of separators", "G(T URL HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+];
+
+/// Content in chunks.
+const CHUNKS: [(&str, &str); 12] = [
+    ("a sign", "+5\r\nhello\r\n0\r\n\r\n"),
+    ("a minus", "-5\r\nhello\r\n0\r\n\r\n"),
+    ("a prefix", "0x5\r\nhello\r\n0\r\n\r\n"),
+    ("an underscore", "0_5\r\nhello\r\n0\r\n\r\n"),
+    ("a leading space", " 5\r\nhello\r\n0\r\n\r\n"),
+    ("no size", "\r\nhello\r\n0\r\n\r\n"),
+    ("no number", "g\r\nhello\r\n0\r\n\r\n"),
+    ("an overflow", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
+    ("a wrong end", "5\r\nhelloXX0\r\n\r\n"),
+    ("no number again", "zz\r\nhello\r\n0\r\n\r\n"),
+    ("a bare LF after the size", "5\nhello\r\n0\r\n\r\n"),
+    ("a size too small", "4\r\nhello\r\n0\r\n\r\n"),
+];
+
+/// Content in chunks, or trailers, with a CR or an LF alone.
+const BARE: [&str; 12] = [
+    "5\nhello\r\n0\r\n\r\n",
+    "5;a=b\nhello\r\n0\r\n\r\n",
+    "5\r\nhello\n0\r\n\r\n",
+    "5\r\nhello\r\n0\n\r\n",
+    "5\r\nhello\r\n0\n\n",
+    "5\r\nhello\r\n0\r\n\n",
+    "5\r\nhello\r\n0\r\nX-A: 1\nX-B: 2\r\n\r\n",
+    // What hyper drops behind an empty line of such an end, up to the one that it takes for the end.
+    "5\r\nhello\r\n0\r\nX-A: 1\n\r\nX-B: 2\r\n\r\n",
+    "5\r\nhello\r\n0\r\nX-A: 1\n\nX-B: 2\r\n\r\n",
+    "5\r\nhello\r\n0\r\nX-A: 1\r\n\nX-B: 2\r\n\r\n",
+    "5\r\nhello\r\n0\r\nX-A: 1\n\r\n0\r\nX-A: 1\r\n\r\n",
+    "5\r\nhello\r\n0\r\nX-A: 1\rX-B: 2\r\n\r\n",
+];
+
+/// All of these as whole requests, with what they are: each is refused by a 400.
+pub(crate) fn refused() -> Vec<(String, String)> {
+    let named = |(what, bytes): (&str, &str)| (what.to_owned(), bytes.to_owned());
+    let posted = |(what, fields): (&str, &str)| {
+        (what.to_owned(), format!("POST URL HTTP/1.1\r\nHost: HOST\r\n{fields}"))
+    };
+    let coded = |coding: &str| {
+        let fields = format!("Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n");
+        (coding.to_owned(), posted(("", &fields)).1)
+    };
+    let chunked = |(what, body): (&str, &str)| {
+        (what.to_owned(), posted(("", &format!("Transfer-Encoding: chunked\r\n\r\n{body}"))).1)
+    };
+    let bare = |body: &str| (format!("{body:?}"), chunked(("", body)).1);
+    let heads = FRAMING.into_iter().map(posted).chain(CODINGS.into_iter().map(coded));
+    heads
+        .chain(LINES.into_iter().map(named))
+        .chain(CHUNKS.into_iter().map(chunked))
+        .chain(BARE.into_iter().map(bare))
+        .collect()
+}
+
 #[test]
 fn ambiguous_or_malformed_framing_is_400() {
     let setup = Setup::new();
-    let cases = [
-        ("differing lengths", "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
-        ("a list of lengths", "Content-Length: 5, 6\r\n\r\nhello!"),
-        ("a signed length", "Content-Length: +5\r\n\r\nhello"),
-        ("a negative length", "Content-Length: -5\r\n\r\nhello"),
-        ("a length in hex", "Content-Length: 0x5\r\n\r\nhello"),
-        ("no length", "Content-Length: \r\n\r\nhello"),
-        ("a length beyond 64 bits", "Content-Length: 99999999999999999999999\r\n\r\nhello"),
-        ("chunked twice", "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
-        ("chunked on two lines", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-        ("chunked not last", "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n"),
-        ("a space before the colon", "Content-Length : 5\r\n\r\nhello"),
-        ("a folded line", "X-A: 1\r\n 2\r\n\r\n"),
-        ("a NUL in a value", "X-A: a\0b\r\n\r\n"),
-        ("a bare CR in a value", "X-A: a\rb\r\n\r\n"),
-        ("a control byte in a name", "X\x01A: b\r\n\r\n"),
-        ("no colon", "X-A\r\n\r\n"),
-        ("an empty name", ": a\r\n\r\n"),
-    ];
     let posted = |fields: &str| format!("POST URL HTTP/1.1\r\nHost: HOST\r\n{fields}");
-    setup.check(&[400], cases.map(|(what, fields)| (what, posted(fields))));
+    setup.check(&[400], FRAMING.map(|(what, fields)| (what, posted(fields))));
     let coded = |coding| posted(&format!("Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n"));
-    setup.check(&[400], ["gzip, chunked", "gzip", "xchunked"].map(|coding| (coding, coded(coding))));
+    setup.check(&[400], CODINGS.map(|coding| (coding, coded(coding))));
     setup.check(
         &[400],
         [("a coding on 1.0", "POST URL HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")],
@@ -130,35 +219,7 @@ fn a_length_beside_a_coding_is_refused_or_dropped_and_the_connection_ends() {
 #[test]
 fn malformed_request_lines_and_hosts_are_400() {
     let setup = Setup::new();
-    setup.check(
-        &[400],
-        [
-            ("no Host", "GET URL HTTP/1.1\r\n\r\n"),
-            ("two Hosts", "GET URL HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n"),
-            ("a malformed Host", "GET URL HTTP/1.1\r\nHost: a b\r\n\r\n"),
-            ("Host with a path", "GET URL HTTP/1.1\r\nHost: HOST/x\r\n\r\n"),
-            ("an authority for GET", "GET HOST HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a word for a target", "GET foo HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("an asterisk for GET", "GET * HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a foreign scheme", "GET ftp://HOST/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a file", "GET file:///etc/passwd HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("no host in the target", "GET http:///x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a port without a host", "GET http://:80/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a port too large", "GET http://127.0.0.1:99999/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("port zero", "GET http://127.0.0.1:0/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a port that is none", "GET http://127.0.0.1:8x/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a signed port", "GET http://127.0.0.1:+80/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("an encoded authority", "GET http://127%2e0.0.1/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("IPv6 without brackets", "GET http://::1/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a zone", "GET http://[fe80::1%25eth0]/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a space in the target", "GET URL y HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a strange version", "GET URL HTTP/1.2x\r\nHost: HOST\r\n\r\n"),
-            ("version 2 in text", "GET URL HTTP/2.0\r\nHost: HOST\r\n\r\n"),
-            ("version 0.9", "GET URL\r\n\r\n"),
-            ("no method", " URL HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-            ("a method of separators", "G(T URL HTTP/1.1\r\nHost: HOST\r\n\r\n"),
-        ],
-    );
+    setup.check(&[400], LINES);
 }
 
 #[test]
@@ -308,20 +369,7 @@ fn malformed_chunks_never_become_a_whole_request() {
         x.body();
         x.reply("200 OK", &[], "done");
     });
-    for (what, body) in [
-        ("a sign", "+5\r\nhello\r\n0\r\n\r\n"),
-        ("a minus", "-5\r\nhello\r\n0\r\n\r\n"),
-        ("a prefix", "0x5\r\nhello\r\n0\r\n\r\n"),
-        ("an underscore", "0_5\r\nhello\r\n0\r\n\r\n"),
-        ("a leading space", " 5\r\nhello\r\n0\r\n\r\n"),
-        ("no size", "\r\nhello\r\n0\r\n\r\n"),
-        ("no number", "g\r\nhello\r\n0\r\n\r\n"),
-        ("an overflow", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
-        ("a wrong end", "5\r\nhelloXX0\r\n\r\n"),
-        ("no number again", "zz\r\nhello\r\n0\r\n\r\n"),
-        ("a bare LF after the size", "5\nhello\r\n0\r\n\r\n"),
-        ("a size too small", "4\r\nhello\r\n0\r\n\r\n"),
-    ] {
+    for (what, body) in CHUNKS {
         let count = setup.origin.hits("/put");
         let mut client = setup.proxy.client();
         client.send(format!(
@@ -348,21 +396,7 @@ fn a_bare_lf_in_chunk_framing_is_refused() {
     });
     let behind = format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", setup.origin.url("/x"));
     let mut wrong = Vec::new();
-    for body in [
-        "5\nhello\r\n0\r\n\r\n",
-        "5;a=b\nhello\r\n0\r\n\r\n",
-        "5\r\nhello\n0\r\n\r\n",
-        "5\r\nhello\r\n0\n\r\n",
-        "5\r\nhello\r\n0\n\n",
-        "5\r\nhello\r\n0\r\n\n",
-        "5\r\nhello\r\n0\r\nX-A: 1\nX-B: 2\r\n\r\n",
-        // What hyper drops behind an empty line of such an end, up to the one that it takes for the end.
-        "5\r\nhello\r\n0\r\nX-A: 1\n\r\nX-B: 2\r\n\r\n",
-        "5\r\nhello\r\n0\r\nX-A: 1\n\nX-B: 2\r\n\r\n",
-        "5\r\nhello\r\n0\r\nX-A: 1\r\n\nX-B: 2\r\n\r\n",
-        "5\r\nhello\r\n0\r\nX-A: 1\n\r\n0\r\nX-A: 1\r\n\r\n",
-        "5\r\nhello\r\n0\r\nX-A: 1\rX-B: 2\r\n\r\n",
-    ] {
+    for body in BARE {
         for behind in ["", "\r\n\r\n", behind.as_str()] {
             let count = setup.origin.all().len();
             let mut client = setup.proxy.client();

@@ -98,6 +98,21 @@ fn verdict(proxy: &Proxy, origin: &Origin, other: &mut Client, method: &str, par
         .assert_status(200);
     // It may have been refused by now.
     drop(client.wire.write(parts[1]));
+    reached(client, origin, before, method)
+}
+
+/// Sends one byte at a time, as fast as that goes.
+fn dripped(proxy: &Proxy, origin: &Origin, method: &str, request: &[u8]) -> Verdict {
+    let before = origin.all().len();
+    let mut client = proxy.client();
+    for byte in request {
+        drop(client.wire.write([*byte]));
+    }
+    reached(client, origin, before, method)
+}
+
+/// What came of it, when nothing more is sent.
+fn reached(mut client: Client, origin: &Origin, before: usize, method: &str) -> Verdict {
     client.wire.half_close();
     let mut statuses = Vec::new();
     let mut asked = method;
@@ -132,4 +147,36 @@ fn a_request_split_at_any_byte_is_the_same_request() {
             assert_eq!(split, whole, "{what}, split before {:?}", String::from_utf8_lossy(second));
         }
     }
+}
+
+/// The same for all that is refused: in single bytes, and in two at some places, which are others for each.
+#[test]
+fn what_is_refused_is_refused_however_its_bytes_come() {
+    const PLACES: usize = 6;
+    let origin = Origin::start();
+    for path in ["/x", "/"] {
+        origin.on(path, |x| {
+            x.body();
+            x.reply("200 OK", &["Cache-Control: no-store"], "x");
+        });
+    }
+    let proxy = Proxy::with("server.workers = 1");
+    let mut other = proxy.client();
+    let refused = Verdict { statuses: vec![400], seen: Vec::new() };
+    let cases = crate::bad_input::refused();
+    assert!(cases.len() > 60, "{}", cases.len());
+    for (number, (what, request)) in cases.into_iter().enumerate() {
+        let request = request.replace("URL", &origin.url("/x")).replace("HOST", &origin.address.to_string());
+        let request: Vec<u8> = request.chars().map(|c| c as u8).collect();
+        let method = "GET";
+        assert_eq!(verdict(&proxy, &origin, &mut other, method, [&request, b""]), refused, "{what}");
+        assert_eq!(dripped(&proxy, &origin, method, &request), refused, "{what}, in single bytes");
+        for place in 0..PLACES {
+            let at = 1 + (place * request.len() / PLACES + 7 * number) % (request.len() - 1);
+            let (first, second) = request.split_at(at);
+            let split = verdict(&proxy, &origin, &mut other, method, [first, second]);
+            assert_eq!(split, refused, "{what}, split before {:?}", String::from_utf8_lossy(second));
+        }
+    }
+    assert!(proxy.metric("larder_panics_total", &[]) < 0.5);
 }
