@@ -238,3 +238,127 @@ fn clients_from_public_addresses_are_refused_and_those_of_local_networks_served(
     assert!(lines.iter().all(|line| line.contains("\"rule\":\"client\"")), "{lines:#?}");
     assert!(network.larder.0.try_wait().unwrap().is_none(), "{:?}", network.told.all());
 }
+
+/// What the README and the sample file promise, as the process that runs has it.
+#[test]
+fn the_limits_are_those_that_are_promised() {
+    let proxy = Proxy::closed().start();
+    let told = proxy.admin_json("GET", "/api/v1/config");
+    let settings = told["settings"].as_array().unwrap();
+    for (key, value) in [
+        ("access.connect_ports", "[443]"),
+        ("access.ports", "\"auto\""),
+        ("access.clients", "\"auto\""),
+        ("access.allow_private", "false"),
+        ("access.allow_destinations", "[]"),
+        ("access.allow_hosts", "[]"),
+        ("access.trace", "false"),
+        ("proxy.forwarded_for", "\"delete\""),
+        ("proxy.upgrades", "[\"websocket\"]"),
+        ("proxy.via", "\"auto\""),
+        ("proxy.head_timeout", "\"10s\""),
+        ("proxy.idle_timeout", "\"1m\""),
+        ("proxy.between_bytes_timeout", "\"1m\""),
+        ("proxy.tunnel_idle", "\"15m\""),
+        ("upstream.connect_timeout", "\"10s\""),
+        ("upstream.first_byte_timeout", "\"1m\""),
+        ("upstream.between_bytes_timeout", "\"1m\""),
+        ("upstream.dns_timeout", "\"5s\""),
+        ("server.drain", "\"30s\""),
+        ("cache.collapse_wait", "\"5s\""),
+        ("cache.set_cookie", "\"strict\""),
+        ("cache.variants", "64"),
+        ("cache.max_ranges", "32"),
+        ("limits.connections", "10000"),
+        ("limits.connections_per_client", "256"),
+        ("limits.buffer", "\"64.0 KiB\""),
+        ("limits.request_line", "\"8.0 KiB\""),
+        ("limits.request_head", "\"64.0 KiB\""),
+        ("limits.request_fields", "100"),
+        ("limits.response_head", "\"64.0 KiB\""),
+        ("limits.response_fields", "200"),
+        ("limits.response_trailers", "\"16.0 KiB\""),
+        ("limits.interim", "10"),
+        ("log.query", "false"),
+        ("admin.hosts", "[]"),
+        ("admin.token", "null"),
+    ] {
+        let found = settings.iter().find(|one| one["key"] == key).unwrap_or_else(|| panic!("no {key}"));
+        assert_eq!(
+            (found["value"].to_string().as_str(), &found["is_default"]),
+            (value, &true.into()),
+            "{key}"
+        );
+    }
+}
+
+/// With what is shipped, but that an origin on this machine may be reached: just within, and just beyond.
+#[test]
+fn what_an_origin_may_answer_is_bounded_by_default() {
+    let origin = Origin::start();
+    let proxy = Proxy::closed().arguments(&["--allow-private"]).start();
+    let fields = |count: usize| (0..count).map(|at| format!("X-{at}: 1\r\n")).collect::<String>();
+    let field = |size: usize| format!("X: {}\r\n", "v".repeat(size));
+    let interim = |count: usize| "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count);
+    for (what, bytes, status) in [
+        ("200 fields", format!("HTTP/1.1 200 OK\r\n{}Content-Length: 1\r\n\r\nx", fields(199)), 200),
+        ("201 fields", format!("HTTP/1.1 200 OK\r\n{}Content-Length: 1\r\n\r\nx", fields(200)), 502),
+        (
+            "a head of 60 KiB",
+            format!("HTTP/1.1 200 OK\r\n{}Content-Length: 1\r\n\r\nx", field(60 << 10)),
+            200,
+        ),
+        (
+            "a head of 80 KiB",
+            format!("HTTP/1.1 200 OK\r\n{}Content-Length: 1\r\n\r\nx", field(80 << 10)),
+            502,
+        ),
+        ("ten hints", format!("{}HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", interim(10)), 200),
+        ("eleven hints", format!("{}HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", interim(11)), 502),
+    ] {
+        let path = format!("/{}", what.replace(' ', "-"));
+        origin.on(&path, move |x| x.write(&bytes));
+        let response = proxy.get(&origin.url(&path));
+        assert_eq!(response.status, status, "{what}: {}", response.head.line);
+        assert!(status == 200 || !response.text().contains("vvvv"), "{what}");
+    }
+}
+
+/// Nothing that anybody but the operator sees tells which version this is.
+#[test]
+fn no_answer_tells_the_version() {
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        let fields = x.request.head.bytes.clone();
+        x.reply("200 OK", &["Cache-Control: max-age=60"], fields);
+    });
+    let proxy = Proxy::open();
+    let version = env!("CARGO_PKG_VERSION");
+    let url = origin.url("/x");
+    let own = proxy.address;
+    let mut answers = vec![proxy.get(&url), proxy.get(&url)];
+    for accept in ["text/plain", "text/html", "application/json"] {
+        for request in [
+            "GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: h\r\n".to_owned(),
+            "GET ftp://h/ HTTP/1.1\r\nHost: h\r\n".to_owned(),
+            "GET http://h:99999/ HTTP/1.1\r\nHost: h\r\n".to_owned(),
+            "CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: h\r\n".to_owned(),
+            format!("TRACE {url} HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n"),
+            format!("OPTIONS {url} HTTP/1.1\r\nHost: h\r\nMax-Forwards: 0\r\n"),
+            format!("GET / HTTP/1.1\r\nHost: {own}\r\n"),
+            format!("GET /proxy.pac HTTP/1.1\r\nHost: {own}\r\n"),
+            format!("GET /nothing HTTP/1.1\r\nHost: {own}\r\n"),
+        ] {
+            answers.push(proxy.raw(format!("{request}Accept: {accept}\r\n\r\n")));
+        }
+    }
+    for answer in answers {
+        let shown =
+            String::from_utf8_lossy(&answer.head.bytes).to_lowercase() + &answer.text().to_lowercase();
+        for word in
+            [&format!("larder/{version}"), &format!("larder {version}"), &format!("v{version}"), "server:"]
+        {
+            assert!(!shown.contains(word), "{word}: {answer}");
+        }
+    }
+}
