@@ -416,10 +416,13 @@ async fn run(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                let again = Arc::clone(&app);
-                let result = tokio::task::spawn_blocking(move || again.reload()).await;
-                let result = result.unwrap_or_else(|e| Err(ControlError::Failed(e.to_string())));
-                say_reload(result, diagnostics);
+                let (again, diagnostics) = (Arc::clone(&app), diagnostics.clone());
+                // A task of its own: where no thread can be had to read files on, that is a panic.
+                tokio::spawn(async move {
+                    let result = tokio::task::spawn_blocking(move || again.reload()).await;
+                    let result = result.unwrap_or_else(|e| Err(ControlError::Failed(e.to_string())));
+                    say_reload(result, &diagnostics);
+                });
             }
         }
     }
@@ -449,8 +452,9 @@ async fn last_words(app: &App) {
     // reader that has left are not waited for.
     let ended = tokio::time::timeout(LAST_WORDS, app.shutdown.finished()).await.is_ok();
     let log = Arc::clone(&app.telemetry);
-    let flush = tokio::task::spawn_blocking(move || log.log.flush());
-    let flushed = tokio::time::timeout(LAST_WORDS, flush).await.is_ok();
+    // As above.
+    let flush = tokio::spawn(async { tokio::task::spawn_blocking(move || log.log.flush()).await });
+    let flushed = matches!(tokio::time::timeout(LAST_WORDS, flush).await, Ok(Ok(Ok(true))));
     tracing::debug!(ended, flushed, "last words");
 }
 

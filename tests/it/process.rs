@@ -230,6 +230,43 @@ fn a_panic_in_an_exchange_ends_its_connection_alone_and_is_counted() {
     assert!(proxy.running());
 }
 
+/// A reload has nobody to read the files then; it serves on, reloads later, and comes to its end as ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_goes_on_when_no_thread_can_be_had_for_a_reload_and_ends_well() {
+    use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+    let origin = origin();
+    let proxy = Proxy::with("server.workers = 1\nproxy.forwarded_for = 'delete'");
+    assert_serves(proxy.address, &origin);
+    let pid = Pid::from_raw(proxy.pid().cast_signed());
+    let before = getrlimit(Resource::As);
+    let little = Some(proxy.memory("VmSize") + (1 << 20));
+    prlimit(pid, Resource::As, Rlimit { current: little, ..before }).unwrap();
+    proxy.write_config("server.workers = 1\nproxy.forwarded_for = 'add'");
+    proxy.signal(Signal::HUP);
+    proxy.diagnostics.wait("the failure", |l| l.contains("panicked at"));
+    assert_serves(proxy.address, &origin);
+    assert!(origin.all().iter().all(|r| r.field("x-forwarded-for").is_none()));
+    prlimit(pid, Resource::As, before).unwrap();
+    proxy.signal(Signal::HUP);
+    // The runtime may do what it could not do before first, and then there is nothing left to be changed.
+    proxy.diagnostics.wait("the reload", |l| l.starts_with("larder: reloaded: "));
+    proxy.get(&origin.url("/x?after")).assert_body("x");
+    assert!(origin.last("/x?after").field("x-forwarded-for").is_some());
+    assert!((proxy.metric("larder_panics_total", &[]) - 1.0).abs() < 0.1);
+    drop(proxy);
+
+    // Not even a thread that is idle still is there for the end.
+    let mut proxy = Proxy::with("server.workers = 1");
+    proxy.get(&origin.url("/x")).assert_body("x");
+    let pid = Pid::from_raw(proxy.pid().cast_signed());
+    let little = Some(proxy.memory("VmSize") + (1 << 20));
+    prlimit(pid, Resource::As, Rlimit { current: little, ..before }).unwrap();
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.ended().code(), Some(0));
+    proxy.log.wait("the last line", |l| l.contains("/x"));
+}
+
 #[test]
 fn it_goes_on_after_it_was_stopped_for_a_while() {
     let origin = origin();
