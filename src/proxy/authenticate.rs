@@ -2,10 +2,11 @@
 //!
 //! A client that is refused by its address, or that asks this proxy itself for something, is not asked.
 
+use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Call, Proxy, Received};
 use crate::access::authentication::{Authenticator, Check, Judged, Principal};
@@ -72,14 +73,26 @@ impl Verifying {
                 return authenticator.too_many(clock.now());
             };
             let (judge, time) = (Arc::clone(&authenticator), clock.clone());
+            let waits = Waits(Arc::new(Mutex::new(Some(permit))));
+            let begins = Arc::clone(&waits.0);
             let verified = tokio::task::spawn_blocking(move || {
                 // It is given back when the work is done, and not when the client leaves.
-                let _permit = permit;
+                let Some(_permit) = begins.lock().take() else { return judge.too_many(time.now()) };
                 judge.verify(check, time.now())
             });
             // It does not panic; where the process ends, nobody is let in.
             verified.await.unwrap_or_else(|_| authenticator.too_many(clock.now()))
         }
+    }
+}
+
+/// Work that may have to wait for a thread, even for ever: where none can be had, the runtime panics and keeps the work.
+/// Nobody waits for it any more when this is dropped, and unless it has begun, others may work instead.
+struct Waits(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.lock().take();
     }
 }
 
