@@ -1,7 +1,7 @@
 //! The admin listener: metrics, health, the API that `larder` itself uses, and the page on top of it.
 //!
 //! ```text
-//! accept (at most 64 at once) -> guard: Host -> route -> guard: cross-site, token -> Control, Telemetry
+//! accept (at most 64 at once, 16 from one address elsewhere) -> guard: Host -> route -> guard: cross-site, token -> Control, Telemetry
 //! ```
 //!
 //! It shares nothing with the data path but the figures that it reads: own listener, own limits. It answers
@@ -19,12 +19,15 @@ pub mod told;
 use crate::cache::Listing;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Gauges, Telemetry};
+use ahash::RandomState;
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Method};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +41,9 @@ struct Limits {
     /// Connections served at once; the next ones wait in the listener's backlog. A scraper, a health check and a
     /// few people need no more, and each may cost a buffer of 64 KiB and a rendered page.
     connections: usize,
+    /// Of these, those from one address that is not loopback: whoever takes them all would keep others' health checks
+    /// out. More are closed at once.
+    each: usize,
     /// For a request's head, and the idle limit between requests.
     head: Duration,
     /// A connection's life: after it the answer under way is the last.
@@ -48,6 +54,7 @@ struct Limits {
 
 const LIMITS: Limits = Limits {
     connections: 64,
+    each: 16,
     head: Duration::from_secs(10),
     lifetime: Duration::from_secs(60),
     last_answer: Duration::from_secs(60),
@@ -228,6 +235,7 @@ impl Admin {
 
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let permits = Arc::new(Semaphore::new(self.limits.connections));
+        let clients = Clients::default();
         let mut connections = JoinSet::new();
         loop {
             // The semaphore is never closed.
@@ -240,10 +248,11 @@ impl Admin {
                     continue;
                 }
             };
+            let Some(place) = Place::take(&clients, peer.ip(), self.limits.each) else { continue };
             let admin = Arc::clone(&self);
             connections.spawn(async move {
+                let _held = (permit, place);
                 admin.connection(stream, peer).await;
-                drop(permit);
             });
             // A panic ended its connection alone, and was counted where it happened.
             while connections.try_join_next().is_some() {}
@@ -277,6 +286,42 @@ impl Admin {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%peer, %error, "an admin connection broke off"),
             Err(_) => tracing::debug!(%peer, "an admin connection took too long and was cut off"),
+        }
+    }
+}
+
+/// Connections of each address, as far as they count: no more addresses than connections.
+type Clients = Arc<Mutex<HashMap<IpAddr, usize, RandomState>>>;
+
+/// A place among the connections of one address, given back when dropped.
+struct Place(Option<(Clients, IpAddr)>);
+
+impl Place {
+    /// `None` where the address has as many as it may. This machine's own wait their turn instead.
+    fn take(clients: &Clients, client: IpAddr, most: usize) -> Option<Self> {
+        let client = client.to_canonical();
+        if client.is_loopback() {
+            return Some(Self(None));
+        }
+        let mut counts = clients.lock();
+        let count = counts.entry(client).or_insert(0);
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Self(Some((Arc::clone(clients), client))))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some((clients, client)) = self.0.take() else { return };
+        let mut counts = clients.lock();
+        if let Some(count) = counts.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&client);
+            }
         }
     }
 }

@@ -344,7 +344,7 @@ async fn markup_that_comes_back_is_json_text_only() {
 #[tokio::test]
 async fn clients_that_send_no_head_or_read_nothing_make_room_at_the_limits() {
     let short = std::time::Duration::from_millis(50);
-    let limits = Limits { connections: 2, head: short, lifetime: short, last_answer: short };
+    let limits = Limits { connections: 2, each: 2, head: short, lifetime: short, last_answer: short };
     let admin = start_limited("127.0.0.1:0", Options::default(), limits).await;
     for sent in ["", "GET / HT", "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"] {
         let mut slow = Vec::new();

@@ -1,6 +1,8 @@
 //! Whoever is slow at the admin listener, or asks it for much, costs the clients of the proxy nothing.
 
-use crate::support::{Client, Origin, Proxy};
+use crate::limits::outward;
+use crate::support::{Client, Origin, Proxy, eventually, skip};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Connections at once to the admin listener: more than it serves.
@@ -51,6 +53,33 @@ fn slow_clients_of_the_admin_listener_hold_no_client_of_the_proxy_up() {
         drop(crowd);
         assert!(proxy.metric("larder_panics_total", &[]) < 0.5, "{what}: the listener answers again");
     }
+}
+
+/// One address elsewhere takes no more than its share, so that it keeps nobody's health check out.
+#[test]
+fn a_crowd_from_one_address_leaves_room_at_the_admin_listener() {
+    let Some(outward) = outward() else {
+        return skip("a crowd at the admin listener", "no network");
+    };
+    let proxy = Proxy::builder().admin_listen("0.0.0.0:0").start();
+    let there = SocketAddr::new(outward, proxy.admin.port());
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| Client::connect(there)).collect();
+    let host = format!("Host: 127.0.0.1:{}", proxy.admin.port());
+    // It has come to the end of the crowd when it answers who came after it.
+    proxy.admin("GET", "/readyz", &[&host], "").assert_status(200);
+    for client in &mut crowd {
+        // A place is a place until its time is over; whoever found none was closed.
+        drop(client.wire.write(format!("GET /readyz HTTP/1.1\r\n{host}\r\n\r\n")));
+    }
+    let answered = crowd.iter_mut().filter_map(|client| client.try_response("GET").ok()).count();
+    assert_eq!(answered, 16);
+    drop(crowd);
+    eventually("places that are free again", || {
+        let mut client = Client::connect(there);
+        drop(client.wire.write(format!("GET /readyz HTTP/1.1\r\n{host}\r\n\r\n")));
+        client.try_response("GET").ok()
+    })
+    .assert_status(200);
 }
 
 /// Purges of all, listings and explanations, one behind the other from several clients.
