@@ -54,7 +54,9 @@ pub(crate) fn admit(
     let Parts { method, uri, headers, .. } = parts;
     if method == Method::CONNECT {
         known(principal)?;
-        if has_content || headers.contains_key(header::CONTENT_LENGTH) {
+        // A length of nothing is no content, and some clients send it.
+        let says = |length: &HeaderValue| length.as_bytes() != b"0";
+        if has_content || headers.get_all(header::CONTENT_LENGTH).iter().any(says) {
             return Err(Refusal::Malformed("CONNECT with content: found a body, expected none".into()));
         }
         let target = Target::connect(uri)?;

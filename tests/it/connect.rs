@@ -241,6 +241,34 @@ fn a_client_that_is_gone_when_its_tunnel_is_granted_leaves_a_record_and_nothing_
     assert!(line.contains("\"complete\":false"), "{line}");
 }
 
+/// Windows' own clients say that they send nothing.
+#[test]
+fn a_connect_may_say_that_it_has_no_content_but_must_not_have_any() {
+    let peer = Peer::new();
+    let proxy = Proxy::open();
+    let asked = |fields: &str| {
+        let mut client = proxy.client();
+        client.send(format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n{fields}", peer.address));
+        (client.head("CONNECT").status, client)
+    };
+    let (status, mut client) = asked("Content-Length: 0\r\nPragma: no-cache\r\n\r\nearly");
+    assert_eq!(status, 200);
+    client.send("later");
+    assert_eq!(peer.accept().exactly(10).unwrap(), b"earlylater");
+    for fields in [
+        "Content-Length: 5\r\n\r\nhello",
+        "Content-Length: 00\r\n\r\n",
+        "Content-Length: 0, 0\r\n\r\n",
+        "Content-Length: 0\r\nContent-Length: 5\r\n\r\nhello",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    ] {
+        assert_eq!(asked(fields).0, 400, "{fields:?}");
+    }
+    peer.listener.set_nonblocking(true).unwrap();
+    assert!(peer.listener.accept().is_err(), "nothing is dialled");
+}
+
 #[test]
 fn an_http_1_0_client_gets_its_tunnel() {
     let peer = Peer::new();
