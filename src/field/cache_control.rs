@@ -133,7 +133,7 @@ impl ResponseDirectives {
                 all.extend(
                     more.into_vec().into_iter().filter(|name| !all.contains(name)).collect::<Vec<_>>(),
                 );
-                NoCache::Fields(all.into_boxed_slice())
+                if all.len() > MOST_NAMES { NoCache::Whole } else { NoCache::Fields(all.into_boxed_slice()) }
             }
             (NoCache::Whole, _) | (_, NoCache::Whole) => NoCache::Whole,
             (known, NoCache::Absent) => known,
@@ -141,14 +141,17 @@ impl ResponseDirectives {
     }
 }
 
-/// The names in a qualified no-cache; one that can't be read makes it unqualified.
+/// More names than this nobody means in a no-cache: then it stands for the whole response.
+const MOST_NAMES: usize = 64;
+
+/// The names in a qualified no-cache; one that can't be read makes it unqualified, and so do far too many.
 pub(crate) fn field_names(list: &[u8]) -> NoCache {
     let mut names = Vec::new();
     for member in members(std::iter::once(list)) {
         match HeaderName::from_bytes(member) {
-            Ok(name) if !names.contains(&name) => names.push(name),
-            Ok(_) => {}
-            Err(_) => return NoCache::Whole,
+            Ok(name) if names.contains(&name) => {}
+            Ok(name) if names.len() < MOST_NAMES => names.push(name),
+            Ok(_) | Err(_) => return NoCache::Whole,
         }
     }
     if names.is_empty() { NoCache::Whole } else { NoCache::Fields(names.into_boxed_slice()) }
@@ -438,6 +441,20 @@ mod tests {
         ] {
             assert_eq!(response(lines).no_cache, expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn far_too_many_names_in_no_cache_stand_for_all() {
+        let list = |from: usize, count: usize| -> String {
+            (from..from + count).map(|at| format!("x-{at},")).collect()
+        };
+        let found =
+            |lines: &[String]| response(&lines.iter().map(String::as_str).collect::<Vec<_>>()).no_cache;
+        let named = |from, count| format!("no-cache=\"{}\"", list(from, count));
+        assert!(matches!(found(&[named(0, 64)]), NoCache::Fields(names) if names.len() == 64));
+        assert_eq!(found(&[named(0, 65)]), NoCache::Whole);
+        assert_eq!(found(&[named(0, 64), named(64, 1)]), NoCache::Whole);
+        assert!(matches!(found(&[named(0, 64), named(0, 64)]), NoCache::Fields(_)), "each counts once");
     }
 
     #[test]

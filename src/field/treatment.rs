@@ -57,6 +57,9 @@ const TABLE: &[(&str, Treatment)] = &[
     ("proxy-authentication-info", HOP),
 ];
 
+/// More trailers than this Connection names for nobody: then none goes on. Each is looked for among them.
+const MOST_TRAILERS: usize = 64;
+
 /// Longest name in the table.
 const LONGEST: usize = "proxy-authentication-info".len();
 
@@ -128,18 +131,20 @@ fn strip(headers: &mut HeaderMap) {
 /// RFC 9110 section 7.6.1: "Intermediaries MUST [...] remove any header or trailer field(s) from the message with the
 /// same name as the connection-option". Options that name a protected field are not followed.
 fn strip_named(headers: &mut HeaderMap) {
-    for name in named(headers, |name| headers.contains_key(name)) {
+    // No more than there are fields.
+    for name in named(headers, |name| headers.contains_key(name), usize::MAX) {
         headers.remove(name);
     }
 }
 
 /// The trailer fields that Connection names, to be asked for before the head is stripped. Those that can't be trailers
-/// anyway are left out, so that for most messages there is nothing to remember.
+/// anyway are left out, so that for most messages there is nothing to remember; of far too many the rest.
 pub fn named_trailers(headers: &HeaderMap) -> Vec<HeaderName> {
-    named(headers, |name| !not_a_trailer(name))
+    named(headers, |name| !not_a_trailer(name), MOST_TRAILERS)
 }
 
-fn named(headers: &HeaderMap, counts: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+/// Ends with the first that is one too many.
+fn named(headers: &HeaderMap, counts: impl Fn(&HeaderName) -> bool, most: usize) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for line in headers.get_all(CONNECTION) {
         for option in line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -152,6 +157,9 @@ fn named(headers: &HeaderMap, counts: impl Fn(&HeaderName) -> bool) -> Vec<Heade
                 && !named.contains(&name)
             {
                 named.push(name);
+                if named.len() > most {
+                    return named;
+                }
             }
         }
     }
@@ -172,10 +180,14 @@ pub fn replaced_by_304(name: &HeaderName) -> bool {
 
 /// Removes fields that can't be trailers: framing, routing, authentication, conditions, caching, and what is about the
 /// content. RFC 9110 section 6.5.1: a recipient must not merge those into the head. And those that Connection named, by
-/// [`named_trailers`].
+/// [`named_trailers`]; where these are too many, all.
 pub fn strip_trailers(trailers: &mut HeaderMap, named: &[HeaderName]) {
+    if named.len() > MOST_TRAILERS {
+        return trailers.clear();
+    }
     let forbidden = |name: &&HeaderName| not_a_trailer(name) || named.contains(name);
-    while let Some(name) = trailers.keys().find(forbidden).cloned() {
+    let gone: Vec<_> = trailers.keys().filter(forbidden).cloned().collect();
+    for name in gone {
         trailers.remove(name);
     }
 }

@@ -5,12 +5,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::list::{digits, members, parameters, trim};
 
+/// More names than this select nothing that anybody would ask for again; each is looked for in every request.
+const MOST_NAMES: usize = 64;
+
 /// What Vary says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vary {
     /// These fields of the request select; none if there is no Vary. In order of appearance, each once.
     Names(Vec<HeaderName>),
-    /// A member `*` (or one that is no field name): no request can be known to select it.
+    /// A member `*`, or one that is no field name, or far too many: no request can be known to select it.
     Any,
 }
 
@@ -22,9 +25,9 @@ pub fn parse<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vary {
             return Vary::Any;
         }
         match HeaderName::from_bytes(member) {
-            Ok(name) if !names.contains(&name) => names.push(name),
-            Ok(_) => {}
-            Err(_) => return Vary::Any,
+            Ok(name) if names.contains(&name) => {}
+            Ok(name) if names.len() < MOST_NAMES => names.push(name),
+            Ok(_) | Err(_) => return Vary::Any,
         }
     }
     Vary::Names(names)
@@ -217,6 +220,16 @@ mod tests {
         let expected = Vary::Names(vec![header::ACCEPT_ENCODING, HeaderName::from_static("foo")]);
         assert_eq!(parse(values(&["Accept-Encoding, FOO", "foo,accept-encoding"]).iter()), expected);
         assert_eq!(parse([].into_iter()), Vary::Names(vec![]));
+    }
+
+    #[test]
+    fn far_too_many_names_make_it_any() {
+        let list = |count: usize| (0..count).map(|at| format!("x-{at}")).collect::<Vec<_>>().join(",");
+        let parsed = |count| parse([HeaderValue::try_from(list(count)).unwrap()].iter());
+        assert!(matches!(parsed(64), Vary::Names(names) if names.len() == 64));
+        assert_eq!((parsed(65), parsed(9_000)), (Vary::Any, Vary::Any));
+        let twice = [list(64), list(64)].map(|list| HeaderValue::try_from(list).unwrap());
+        assert!(matches!(parse(twice.iter()), Vary::Names(_)), "each counts once");
     }
 
     #[track_caller]

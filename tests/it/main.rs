@@ -36,6 +36,7 @@ mod hop_by_hop;
 mod interim;
 mod invalidation;
 mod limits;
+mod long_lists;
 mod methods;
 mod pac;
 mod page;

@@ -220,6 +220,19 @@ fn trailers_that_connection_names_go() {
 }
 
 #[test]
+fn where_connection_names_far_too_many_no_trailer_goes_on() {
+    for (count, kept) in [(64, 1), (65, 0), (9_000, 0)] {
+        let list = (0..count).map(|at| format!("x-{at}")).collect::<Vec<_>>().join(",");
+        let headers = HeaderMap::from_iter([(CONNECTION, HeaderValue::try_from(list).unwrap())]);
+        let named = named_trailers(&headers);
+        assert!(named.len() <= 65, "{}", named.len());
+        let mut trailers = head(&[("x-kept", "1"), ("x-63", "2")]);
+        strip_trailers(&mut trailers, &named);
+        assert_eq!(trailers.len(), kept, "{count}");
+    }
+}
+
+#[test]
 fn protocols_count_only_with_the_option_upgrade() {
     let headers =
         head(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket, h2c"), ("upgrade", " x/1 ,")]);
