@@ -69,6 +69,10 @@ pub(super) fn inspect(
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             return fault(ProxyError::HttpProtocolError, "the origin answered as a proxy does (407)");
         }
+        // RFC 9110 section 15: "Values outside the range 100..599 are invalid." What one means nobody can know.
+        _ if status.as_u16() > 599 => {
+            return fault(ProxyError::HttpProtocolError, "the origin answered with a status above 599");
+        }
         _ if headers.len() > asked.max_fields => {
             return Err(Fault {
                 kind: ProxyError::HttpResponseHeaderSectionSize,
@@ -292,6 +296,9 @@ mod tests {
     #[test]
     fn what_no_origin_may_answer_is_refused() {
         check_fault(407, &[], ProxyError::HttpProtocolError);
+        for status in [600, 666, 999] {
+            check_fault(status, &[("content-length", "0")], ProxyError::HttpProtocolError);
+        }
         check_fault(101, &[("upgrade", "websocket")], ProxyError::HttpProtocolError);
         check_fault(200, &[("a", ""); 6], ProxyError::HttpResponseHeaderSectionSize);
     }
