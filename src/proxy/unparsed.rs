@@ -33,10 +33,16 @@ pub(crate) fn judge(too_large: bool, says: &str, unparsed: &[u8], options: &Opti
     if found > limit {
         return Refusal::TargetTooLong { found, limit };
     }
-    if lines.take_while(|line| !line.trim_ascii().is_empty()).count() > options.max_fields {
+    let fields = lines.take_while(|line| !line.trim_ascii().is_empty());
+    let (fields, head) = fields.fold((0, found), |(fields, head), line| (fields + 1, head + line.len()));
+    if fields > options.max_fields {
         Refusal::TooManyFields { limit: options.max_fields }
-    } else {
+    } else if head > options.max_head {
         Refusal::HeadTooLarge { limit: options.max_head }
+    } else {
+        // What else hyper calls too large is a length that it keeps for purposes of its own.
+        let what = "Content-Length: found a number that no content reaches, expected a smaller one";
+        Refusal::Malformed(what.into())
     }
 }
 
@@ -65,15 +71,20 @@ mod tests {
 
     #[test]
     fn what_is_too_large_is_told_apart() {
-        let (long, method) = ("a".repeat(101), "M".repeat(65));
+        let (long, head, method) = ("a".repeat(101), "a".repeat(1001), "M".repeat(65));
         check(true, &format!("GET {long}"), "TargetTooLong { found: 105, limit: 100 }");
         check(true, &format!("GET {long} HTTP/1.1\r\nA: b\r\n"), "TargetTooLong");
         check(true, &format!("{method} /"), "Malformed(\"method");
         check(true, &method, "Malformed(\"method");
-        check(true, &format!("GET / HTTP/1.1\r\nA: {long}"), "HeadTooLarge { limit: 1000 }");
-        check(true, "GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\n\r\nGET", "HeadTooLarge");
+        check(true, &format!("GET / HTTP/1.1\r\nA: {head}"), "HeadTooLarge { limit: 1000 }");
+        check(true, &format!("GET / HTTP/1.1\r\na:\r\nb:{head}\r\nc:\r\n\r\nGET"), "HeadTooLarge");
         check(true, "GET / HTTP/1.1\r\na:\r\nb:\r\nc:\r\nd", "TooManyFields { limit: 3 }");
         check(true, "GET / HTTP/1.1\na:\nb:\nc:\nd:\n\n", "TooManyFields");
+        check(
+            true,
+            "POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\n",
+            "Malformed(\"Content-Length",
+        );
         check(false, &format!("GET {long}"), "Malformed");
         check(false, "", "Malformed");
     }
