@@ -106,7 +106,7 @@ impl Faces {
 }
 
 /// The IPv4 addresses inside: NAT64 (RFC 6052), 6to4 (RFC 3056), Teredo (RFC 4380: the server, and the client with its
-/// bits inverted), and the old IPv4-compatible form.
+/// bits inverted), and the old IPv4-translated and IPv4-compatible forms.
 fn inner(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let v4 = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match ip.segments() {
@@ -117,6 +117,8 @@ fn inner(ip: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
         [0x2001, 0, high, low, _, _, client_high, client_low] => {
             [v4(high, low), v4(!client_high, !client_low)]
         }
+        // What a stateless translator makes of an IPv4 address: RFC 2765 section 2.1.
+        [0, 0, 0, 0, 0xffff, 0, high, low] => [v4(high, low), None],
         // `::` and `::1` are not of this form.
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 => [v4(high, low), None],
         _ => [None, None],

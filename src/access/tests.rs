@@ -31,6 +31,8 @@ fn addresses_inside_are_refused_and_no_others() {
         ("::7f00:1", "destination-loopback"),
         ("64:ff9b::127.0.0.1", "destination-loopback"),
         ("64:ff9b:1::127.0.0.1", "destination-loopback"),
+        ("::ffff:0:127.0.0.1", "destination-loopback"),
+        ("::ffff:0:169.254.169.254", "destination-link-local"),
         ("2002:7f00:1::1", "destination-loopback"),
         // Teredo: the client's address is inverted; the server's is not.
         ("2001:0:c000:201::80ff:fffe", "destination-loopback"),
