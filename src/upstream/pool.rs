@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::stats::{Bound, Counters, Open};
+use super::stats::{Bound, Counters, Idling, Open};
 use super::upload::Upload;
 use super::wire::{Traffic, Wire};
 use crate::clock::{Clock, Moment};
@@ -83,6 +83,7 @@ struct Idle {
     since: i64,
     /// Not to be used from then on.
     until: i64,
+    counted: Idling,
 }
 
 /// A connection that requests can be sent on.
@@ -141,7 +142,7 @@ impl Pool {
             if fresh {
                 // It may be that all permits are held by idle connections.
                 if origin.permits.available_permits() == 0 {
-                    self.forget(origin.idle.lock().pop_front());
+                    drop(origin.idle.lock().pop_front());
                 }
             } else if let Some(link) = self.idle(&origin).await {
                 return Turn::Reuse(Lease { link, reused: true, origin, pool: Arc::clone(self) });
@@ -178,9 +179,8 @@ impl Pool {
     /// The idle connection used last that still lives.
     async fn idle(&self, origin: &Origin) -> Option<Link> {
         loop {
-            let idle = origin.idle.lock().pop_back()?;
-            self.counters.idle.fetch_sub(1, Ordering::Relaxed);
-            let Idle { mut link, until, .. } = idle;
+            let Idle { mut link, until, counted, .. } = origin.idle.lock().pop_back()?;
+            drop(counted);
             if link.sender.is_closed() || self.clock.now().mono >= until {
                 continue;
             }
@@ -197,10 +197,7 @@ impl Pool {
     pub(super) fn give_one_up(&self) -> bool {
         self.shards.iter().any(|shard| {
             let origins = shard.lock();
-            let oldest = origins.values().find_map(|origin| origin.idle.lock().pop_front());
-            let found = oldest.is_some();
-            self.forget(oldest);
-            found
+            origins.values().any(|origin| origin.idle.lock().pop_front().is_some())
         })
     }
 
@@ -238,17 +235,8 @@ impl Pool {
                     break;
                 }
                 self.counters.reached(Bound::IdleConnections);
-                self.forget(oldest);
                 surplus -= 1;
             }
-        }
-    }
-
-    /// Closes a connection that was idle.
-    fn forget(&self, idle: Option<Idle>) {
-        if let Some(idle) = idle {
-            drop(idle);
-            self.counters.idle.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -293,10 +281,9 @@ impl Pool {
                 !idle.is_empty() || used
             });
             left += origins.len();
+            // Closed without the lock.
             drop(origins);
-            for idle in gone.into_iter().flatten() {
-                self.forget(Some(idle));
-            }
+            drop(gone);
         }
         left
     }
@@ -355,15 +342,19 @@ impl Lease {
         }
         let Moment { mono, .. } = self.pool.clock.now();
         let until = mono.saturating_add(stay.as_millis() as i64);
+        let counters = &self.pool.counters;
+        let counted = Idling::new(counters);
         let oldest = {
             let mut idle = self.origin.idle.lock();
-            idle.push_back(Idle { link: self.link, since: mono, until });
+            idle.push_back(Idle { link: self.link, since: mono, until, counted });
             if idle.len() > limits.idle_per_origin { idle.pop_front() } else { None }
         };
-        let before = self.pool.counters.idle.fetch_add(1, Ordering::Relaxed);
-        self.pool.forget(oldest);
+        if oldest.is_some() {
+            counters.reached(Bound::IdlePerOrigin);
+        }
+        drop(oldest);
         self.origin.returned.notify_one();
-        if before as usize >= limits.idle_connections {
+        if counters.idle.load(Ordering::Relaxed) as usize > limits.idle_connections {
             self.pool.trim();
         }
         self.pool.watch();

@@ -1,5 +1,6 @@
 //! What the way to origins counts by itself, read at a scrape. Counts per exchange come from its record.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::UpstreamError;
@@ -20,6 +21,8 @@ pub enum Bound {
     ConnectionsPerOrigin,
     /// `upstream.idle_connections`
     IdleConnections,
+    /// `upstream.idle_per_origin`
+    IdlePerOrigin,
     /// `limits.buffers`
     Buffers,
     /// `limits.response_head`
@@ -34,13 +37,14 @@ pub enum Bound {
 
 impl Bound {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ConnectTimeout,
         Self::FirstByteTimeout,
         Self::BetweenBytesTimeout,
         Self::DnsTimeout,
         Self::ConnectionsPerOrigin,
         Self::IdleConnections,
+        Self::IdlePerOrigin,
         Self::Buffers,
         Self::ResponseHead,
         Self::ResponseFields,
@@ -57,6 +61,7 @@ impl Bound {
             Self::DnsTimeout => "upstream.dns_timeout",
             Self::ConnectionsPerOrigin => "upstream.connections_per_origin",
             Self::IdleConnections => "upstream.idle_connections",
+            Self::IdlePerOrigin => "upstream.idle_per_origin",
             Self::Buffers => "buffers",
             Self::ResponseHead => "response_head",
             Self::ResponseFields => "response_fields",
@@ -156,19 +161,36 @@ impl Counters {
     }
 }
 
-/// Adds one for as long as it lives.
+/// Adds one to what is open for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Open(std::sync::Arc<Counters>);
+pub(super) struct Open(Arc<Counters>);
 
 impl Open {
-    pub(super) fn new(counters: &std::sync::Arc<Counters>) -> Self {
+    pub(super) fn new(counters: &Arc<Counters>) -> Self {
         counters.open.fetch_add(1, Relaxed);
-        Self(std::sync::Arc::clone(counters))
+        Self(Arc::clone(counters))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Adds one to what is idle for as long as it lives, so that the end of a whole pool is counted too.
+#[derive(Debug)]
+pub(super) struct Idling(Arc<Counters>);
+
+impl Idling {
+    pub(super) fn new(counters: &Arc<Counters>) -> Self {
+        counters.idle.fetch_add(1, Relaxed);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Idling {
+    fn drop(&mut self) {
+        self.0.idle.fetch_sub(1, Relaxed);
     }
 }

@@ -171,8 +171,62 @@ fn idle_connections_of_all_origins_have_a_limit() {
         proxy.get(&origin.url("/x")).assert_body("x");
         assert_eq!(origin.connections(), if number < 6 { 2 } else { 1 }, "the origin {number}");
     }
-    let idle = proxy.metric("larder_upstream_connections", &["state=\"idle\""]);
-    assert!((idle - 4.0).abs() < 0.1, "{idle}");
+    wait_idle(&proxy, 4);
+}
+
+#[test]
+fn idle_connections_of_one_origin_have_a_limit() {
+    let origin = Origin::start();
+    let gate = Gate::new();
+    let held = gate.clone();
+    origin.on("/x", move |x| {
+        held.pass();
+        x.reply("200 OK", &["Cache-Control: no-store"], "x");
+    });
+    let proxy = Proxy::with("upstream.idle_per_origin = 2");
+    let mut clients: Vec<_> = (0..5).map(|_| proxy.client()).collect();
+    for (at, client) in clients.iter_mut().enumerate() {
+        client.begin("GET", &origin.url(&format!("/x?{at}")), &[], "");
+    }
+    origin.wait("/x", 5);
+    gate.open();
+    for client in &mut clients {
+        client.response("GET").assert_body("x");
+    }
+    proxy.wait_rejections("upstream.idle_per_origin", 3);
+    wait_idle(&proxy, 2);
+}
+
+/// Other settings than what a connection was opened by close it, and it takes no other's place.
+#[test]
+fn idle_connections_from_before_a_reload_are_closed_and_not_counted() {
+    let origins: Vec<_> = (0..3).map(|_| Origin::start()).collect();
+    let config = |timeout: &str| format!("upstream = {{ idle_connections = 3, idle_timeout = '{timeout}' }}");
+    let proxy = Proxy::with(&config("60s"));
+    let ask = || {
+        for origin in &origins {
+            origin.serve("/x", "200 OK", &["Cache-Control: no-store"], b"x");
+            proxy.get(&origin.url("/x")).assert_body("x");
+        }
+        wait_idle(&proxy, 3);
+    };
+    ask();
+    proxy.write_config(&config("50s"));
+    assert!(proxy.run(&["reload"]).status.success());
+    wait_idle(&proxy, 0);
+    for _ in 0..3 {
+        ask();
+    }
+    assert!(origins.iter().all(|origin| origin.connections() == 2));
+    proxy.wait_rejections("upstream.idle_connections", 0);
+}
+
+#[track_caller]
+fn wait_idle(proxy: &Proxy, count: usize) {
+    eventually(&format!("{count} idle connections"), || {
+        let found = proxy.metric("larder_upstream_connections", &["state=\"idle\""]);
+        ((found - count as f64).abs() < 0.1).then_some(())
+    });
 }
 
 #[test]
