@@ -68,7 +68,7 @@ impl CacheKey {
         &self.text
     }
 
-    pub(super) fn hash64(&self) -> u64 {
+    pub(crate) fn hash64(&self) -> u64 {
         self.hash
     }
 }

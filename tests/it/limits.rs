@@ -229,6 +229,27 @@ fn wait_idle(proxy: &Proxy, count: usize) {
     });
 }
 
+/// It is remembered of each that it can't be shared, but not by its text, which clients may make long.
+#[test]
+fn long_urls_that_are_never_stored_leave_no_memory_behind() {
+    const ONCE: usize = 2000;
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: no-store"], b"x");
+    let proxy = Proxy::with("cache.memory = '64MiB'");
+    let mut client = proxy.client();
+    let long = "a".repeat(7900);
+    let mut ask = |from: usize| {
+        for number in from..from + ONCE / 10 {
+            client.get(&origin.url(&format!("/x?{number}{long}"))).assert_status(200);
+        }
+    };
+    ask(0);
+    let before = proxy.memory("VmRSS");
+    (1..=10).for_each(|round| ask(round * ONCE / 10));
+    let grown = proxy.memory("VmRSS").saturating_sub(before);
+    assert!(grown < (ONCE * long.len() / 2) as u64, "{grown} bytes for {ONCE} URLs");
+}
+
 #[test]
 fn what_waits_too_long_for_the_fetch_of_another_is_counted() {
     let origin = Origin::start();

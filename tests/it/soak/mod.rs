@@ -27,9 +27,6 @@ use std::time::Duration;
 const STORE: usize = 64 << 20;
 const HOT: usize = 16 << 20;
 
-/// More than the proxy remembers of what could not be shared (`cache::uncacheable`).
-const UNSHARED: usize = 17_000;
-
 /// How long idle threads and what was under way may last after the load.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -154,12 +151,10 @@ fn soak() {
         })
     };
     let hot = hot(&mut random);
-    // When the load begins, the store is full, and so is the memory of what could not be shared; what is hot has been
-    // asked for more than once.
+    // When the load begins, the store is full, and what is hot has been asked for more than once.
     let first = load(hot.clone());
     let fill: Vec<_> = (0..STORE >> 19).map(|n| format!("/kept/fill-{n}/{}", 1 << 20)).collect();
-    let unshared: Vec<_> = (0..UNSHARED).map(|n| format!("/once/fill-{n}/1")).collect();
-    for paths in [&hot, &fill, &unshared, &hot] {
+    for paths in [&hot, &fill, &hot] {
         runtime.block_on(first.once(paths));
     }
     let before = asked.lock().unwrap().clone();
