@@ -436,7 +436,10 @@ async fn run(
     app.shutdown.drain();
     let code = tokio::select! {
         () = app.shutdown.finished() => ExitCode::SUCCESS,
-        () = tokio::time::sleep(limit) => ExitCode::SUCCESS,
+        () = tokio::time::sleep(limit) => {
+            say(&format!("server.drain: {limit:?} have passed, {} are cut off", app.shutdown.running()));
+            ExitCode::SUCCESS
+        }
         // Cut off by hand: not what a drain promises.
         _ = terminate.recv() => ExitCode::FAILURE,
         _ = interrupt.recv() => ExitCode::FAILURE,

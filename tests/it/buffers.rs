@@ -96,6 +96,7 @@ fn a_request_that_waits_too_long_for_a_buffer_is_told_so() {
     let response = proxy.get(&origin.url("/next"));
     response.assert_error(503, "connection_limit_reached");
     assert!(response.text().contains("limits.buffers"), "{response}");
+    proxy.wait_rejections("buffers", 1);
     assert_eq!(origin.hits("/next"), 0);
     gate.open();
     used(&proxy, 0.0);

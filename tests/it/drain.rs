@@ -218,6 +218,8 @@ fn the_drain_has_a_limit() {
     origin.wait("/x", 1);
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.ended().code(), Some(0), "the drain did what it promises");
+    let told = proxy.diagnostics.wait("who is cut off", |l| l.contains("cut off"));
+    assert!(told.contains("server.drain: 200ms"), "{told}");
     gate.open();
 }
 
