@@ -437,7 +437,8 @@ async fn run(
     let code = tokio::select! {
         () = app.shutdown.finished() => ExitCode::SUCCESS,
         () = tokio::time::sleep(limit) => {
-            say(&format!("server.drain: {limit:?} have passed, {} are cut off", app.shutdown.running()));
+            let running = app.shutdown.running();
+            diagnostics.say(&format!("server.drain: {limit:?} have passed, {running} are cut off"));
             ExitCode::SUCCESS
         }
         // Cut off by hand: not what a drain promises.

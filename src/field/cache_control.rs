@@ -446,12 +446,12 @@ mod tests {
     #[test]
     fn far_too_many_names_in_no_cache_stand_for_all() {
         let list = |from: usize, count: usize| -> String {
-            (from..from + count).map(|at| format!("x-{at},")).collect()
+            (from..from + count).map(|at| format!("x-{at}")).collect::<Vec<_>>().join(",")
         };
         let found =
             |lines: &[String]| response(&lines.iter().map(String::as_str).collect::<Vec<_>>()).no_cache;
         let named = |from, count| format!("no-cache=\"{}\"", list(from, count));
-        assert!(matches!(found(&[named(0, 64)]), NoCache::Fields(names) if names.len() == 64));
+        assert!(matches!(found(&[named(0, 64)]), NoCache::Fields(kept) if kept.len() == 64));
         assert_eq!(found(&[named(0, 65)]), NoCache::Whole);
         assert_eq!(found(&[named(0, 64), named(64, 1)]), NoCache::Whole);
         assert!(matches!(found(&[named(0, 64), named(0, 64)]), NoCache::Fields(_)), "each counts once");

@@ -574,5 +574,7 @@ fn a_store_that_has_to_give_way_loses_what_was_not_used_for_the_longest_time() {
     for path in &paths {
         put(&store, path, "a", 64 * KIB).unwrap();
     }
-    assert!(paths.iter().all(there));
+    // Some of them may have had to go: the newcomers have a part of their own.
+    let count = paths.iter().filter(|path| there(path)).count();
+    assert!(count > 50, "{count}");
 }
