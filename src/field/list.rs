@@ -66,13 +66,13 @@ pub fn token_or_quoted(value: &[u8]) -> Option<std::borrow::Cow<'_, [u8]>> {
 }
 
 /// The parts of one line between delimiters that stand outside quoted strings. A quote that is never closed begins
-/// none: what follows it must not hide behind it. (Among entity tags, whose grammar is looser, it runs to the end of
-/// the line.)
+/// none, nor does one whose end is not the end of a value: what follows it must not hide behind it. (Among entity tags,
+/// whose grammar is looser, it runs to the next quote, or the end of the line.)
 struct Split<'a> {
     rest: &'a [u8],
     escapes: bool,
     delimiter: u8,
-    /// A quote was found that is never closed: from there on, quotes are bytes like any other.
+    /// A quote was found that begins no quoted string: from there on, quotes are bytes like any other.
     literal: bool,
 }
 
@@ -92,8 +92,14 @@ impl<'a> Iterator for Split<'a> {
         let (mut quoted, mut at, mut opened) = (false, 0, 0);
         while let Some(&byte) = self.rest.get(at) {
             match byte {
+                b'"' if !self.literal && quoted => {
+                    if self.escapes && !ends_value(self.rest.get(at + 1..).unwrap_or_default()) {
+                        break;
+                    }
+                    quoted = false;
+                }
                 b'"' if !self.literal => {
-                    quoted = !quoted;
+                    quoted = true;
                     opened = at;
                 }
                 b'\\' if quoted && self.escapes => at += 1,
@@ -112,6 +118,11 @@ impl<'a> Iterator for Split<'a> {
         self.rest = self.rest.get(at + 1..).unwrap_or_default();
         Some(trim(part))
     }
+}
+
+/// Whether a value may end before these bytes.
+fn ends_value(behind: &[u8]) -> bool {
+    matches!(trim(behind).first(), None | Some(b',' | b';'))
 }
 
 #[cfg(test)]
@@ -143,11 +154,18 @@ mod tests {
     fn nothing_hides_behind_a_quote_that_is_never_closed() {
         check(&[r#"a="open, b"#, "c"], &[r#"a="open"#, "b", "c"]);
         check(&[r#"a="x, y", b="open, c, d"#], &[r#"a="x, y""#, r#"b="open"#, "c", "d"]);
-        check(&[r#"a="\", b="c, d"#], &[r#"a="\", b="c"#, "d"]);
+        check(&[r#"a="\", b="c, d"#], &[r#"a="\""#, r#"b="c"#, "d"]);
         // Found out once for a line, not for each of its parts.
         let line = "\"".to_owned() + &"\\\",".repeat(200_000);
         assert_eq!(members([line.as_bytes()].into_iter()).count(), 200_000);
         check(&[r#""ends in backslash\"#], &[r#""ends in backslash\"#]);
+    }
+
+    #[test]
+    fn nothing_hides_behind_a_quote_that_closes_within_a_value() {
+        check(&[r#"a="x, b="y", c"#], &[r#"a="x"#, r#"b="y""#, "c"]);
+        check(&[r#"a="x, b, c="y, d"#], &[r#"a="x"#, "b", r#"c="y"#, "d"]);
+        check(&[r#"a="x" , b="y, z";q=1, c"#], &[r#"a="x""#, r#"b="y, z";q=1"#, "c"]);
     }
 
     #[test]
