@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::request::MethodKind;
 use super::{Asked, Candidate, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
 use super::{freshen, partial, stale, storable};
-use crate::field::etag::{is_strong, strong_match, weak_match};
+use crate::field::etag::{strong_match, weak_match};
 
 /// The entity tag of a stored response, as it was received.
 pub(crate) fn entity_tag(head: &StoredHead) -> Option<&[u8]> {
@@ -117,7 +117,8 @@ fn not_modified(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, t
 
 /// Whether a 304 is about this stored response. "If the new response contains one or more strong validators
 /// ... none of the stored responses contains at least one of the same strong validators, then the cache MUST
-/// NOT use the new response to update any stored responses."
+/// NOT use the new response to update any stored responses." A weak one has to be the same too; one that does not come
+/// is the one that was sent.
 fn names(stored: &StoredHead, reply: &HeaderMap) -> bool {
     if !has_validator(stored) {
         return false;
@@ -129,8 +130,8 @@ fn names(stored: &StoredHead, reply: &HeaderMap) -> bool {
     match (entity_tag(stored), reply.get(header::ETAG)) {
         // Marked as weak on one side only (a compressing origin does so), it is still the one that we named.
         (Some(stored), Some(named)) => weak_match(stored, named.as_bytes()),
-        (Some(_), None) => true,
-        (None, Some(named)) => last_modified(!is_strong(named.as_bytes())),
+        (Some(_), None) => last_modified(true),
+        (None, Some(_)) => last_modified(false),
         (None, None) => last_modified(true),
     }
 }
@@ -279,10 +280,13 @@ mod tests {
             (&tagged, &[], true),
             (&tagged, &[("etag", "\"b\"")], false),
             (&tagged, &[("etag", "W/\"b\"")], false),
+            (&tagged, &[("last-modified", "@-9")], false),
             (&dated, &[], true),
             (&dated, &[("last-modified", "@-9")], true),
             (&dated, &[("last-modified", "@-5")], false),
             (&dated, &[("etag", "\"b\"")], false),
+            (&dated, &[("etag", "W/\"b\"")], false),
+            (&dated, &[("etag", "b")], false),
             (&dated, &[("etag", "\"b\""), ("last-modified", "@-9")], true),
             (&bare, &[], false),
         ] {
