@@ -318,6 +318,10 @@ mod tests {
         check("min-fresh=1000", &[fresh, ("age", "1000")], 0, "revalidate request-min-fresh");
         check("min-fresh=1500", &[fresh], 0, "serve");
         check("min-fresh=500", &[fresh, ("age", "1000")], 0, "serve");
+        // Stale is not fresher than not fresh enough.
+        check("min-fresh=2000, max-stale=9000", &[fresh], 0, "revalidate request-min-fresh");
+        check("min-fresh=2000, max-stale=9000", &[fresh], 1600, "revalidate expired");
+        check("min-fresh=0, max-stale=9000", &[fresh], 1500, "serve max-stale");
     }
 
     #[test]

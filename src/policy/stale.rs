@@ -18,7 +18,7 @@ fn forbids_stale_but_for_s_maxage(stored: &StoredHead) -> bool {
     directives.must_revalidate || directives.proxy_revalidate || directives.no_cache == NoCache::Whole
 }
 
-/// Whether the request's max-stale takes it.
+/// Whether the request's max-stale takes it: not where its min-fresh wants more than that.
 pub(crate) fn max_stale_allows(facts: &RequestFacts<'_>, stored: &StoredHead, freshness: &Freshness) -> bool {
     let staleness = freshness.staleness();
     let takes = match facts.cache_control.max_stale {
@@ -26,7 +26,9 @@ pub(crate) fn max_stale_allows(facts: &RequestFacts<'_>, stored: &StoredHead, fr
         Some(MaxStale::Seconds(seconds)) => staleness <= seconds.saturating_mul(1000),
         None => false,
     };
-    takes && !forbids_stale(stored)
+    let fresher =
+        facts.cache_control.min_fresh.is_some_and(|seconds| freshness.left() < seconds.saturating_mul(1000));
+    takes && !fresher && !forbids_stale(stored)
 }
 
 /// Whether it may be served while it is validated in the background. RFC 5861 section 3. Not to a client that
