@@ -13,11 +13,12 @@ pub(crate) fn entity_tag(head: &StoredHead) -> Option<&[u8]> {
     head.fields.bytes(&header::ETAG).filter(|tag| !tag.is_empty())
 }
 
-/// Whether a stored response can be validated: with an entity tag or Last-Modified, and a 2xx. Of another
-/// status a 304 would say nothing: "a server MUST ignore all received preconditions if its response ... would
+/// Whether a stored response can be validated: with an entity tag or Last-Modified that is not empty, and a 2xx.
+/// Of another status a 304 would say nothing: "a server MUST ignore all received preconditions if its response ... would
 /// have been a status code other than a 2xx", so a 304 would be about what has taken its place since.
 pub fn has_validator(head: &StoredHead) -> bool {
-    head.status.is_success() && (entity_tag(head).is_some() || head.fields.contains(&header::LAST_MODIFIED))
+    let modified = || head.fields.bytes(&header::LAST_MODIFIED).is_some_and(|value| !value.is_empty());
+    head.status.is_success() && (entity_tag(head).is_some() || modified())
 }
 
 /// Makes outgoing fields ask whether `stored` is still the one: the client's conditions are replaced by ours,
@@ -274,6 +275,7 @@ mod tests {
         let tagged = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
         let dated = world.stored(&[], 200, &[FRESH, ("last-modified", "@-9")]);
         let bare = world.stored(&[], 200, &[FRESH]);
+        let empty = world.stored(&[], 200, &[FRESH, ("last-modified", ""), ("etag", "")]);
         for (stored, fields, freshens) in [
             (&tagged, &[("etag", "\"a\"")][..], true),
             (&tagged, &[("etag", "W/\"a\"")], true),
@@ -289,6 +291,8 @@ mod tests {
             (&dated, &[("etag", "b")], false),
             (&dated, &[("etag", "\"b\""), ("last-modified", "@-9")], true),
             (&bare, &[], false),
+            (&empty, &[], false),
+            (&empty, &[("last-modified", "")], false),
         ] {
             let found = world.judge_asked(&[], Asked::Validation(stored), 3, 304, fields);
             if freshens {
