@@ -38,6 +38,7 @@ mod invalidation;
 mod limits;
 mod long_lists;
 mod methods;
+mod oracle;
 mod pac;
 mod page;
 mod parents;
