@@ -24,6 +24,7 @@ mod config;
 mod connect;
 mod dashboard;
 mod defaults;
+mod differential;
 mod drain;
 mod errors;
 mod expect;

@@ -76,6 +76,14 @@ impl Lines {
         self.0.0.lock().unwrap().lines.clone()
     }
 
+    /// All lines, once the stream has ended.
+    pub(crate) fn whole(&self) -> Vec<String> {
+        let held = self.0.0.lock().unwrap();
+        let (held, waited) = self.0.1.wait_timeout_while(held, DEADLINE, |held| !held.ended).unwrap();
+        assert!(!waited.timed_out(), "the stream goes on");
+        held.lines.clone()
+    }
+
     /// Waits for a line that fits.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, fits: impl Fn(&str) -> bool) -> String {
