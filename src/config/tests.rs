@@ -395,6 +395,17 @@ fn parents_come_from_the_environment_when_told_to() {
 }
 
 #[test]
+fn what_upstream_would_not_start_with_is_no_member_of_no_proxy() {
+    for wrong in ["*a.example", "a.example:0", "a.example:+80", "a:80:90"] {
+        assert!(read(&format!("upstream.no_proxy = [{wrong:?}]"), &Overrides::default()).is_err(), "{wrong}");
+        let variables = [("http_proxy", "http://proxy.example:3128"), ("no_proxy", wrong)];
+        let settings =
+            read_with("upstream.from_environment = true", &Overrides::default(), &variables).unwrap();
+        assert_eq!(settings.upstream.no_proxy, [""; 0], "{wrong}");
+    }
+}
+
+#[test]
 fn a_file_of_authorities_that_cannot_be_read_is_an_error() {
     let broken = tempfile::NamedTempFile::new().unwrap();
     let begun = authority().replace("-----END CERTIFICATE-----", "");

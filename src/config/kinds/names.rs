@@ -218,7 +218,8 @@ pub(in crate::config) fn no_proxy(text: &str) -> Option<String> {
     let host = name.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
     let host = host.map_or(name, |(host, _)| host);
     let known = text == "*" || net(text).is_some() || is_host_or_suffix(host);
-    known.then(|| text.to_ascii_lowercase())
+    // What can't be kept would stop the start.
+    (known && Direct::parse(text).is_some()).then(|| text.to_ascii_lowercase())
 }
 
 impl Kind<Direct> for NoProxy {
