@@ -15,7 +15,9 @@ fn parameters(query: &str) -> impl Iterator<Item = (&str, Vec<u8>)> {
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &[u8]) -> Result<T, ControlError> {
-    let read = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    // A sign is none.
+    let digits = value.iter().all(u8::is_ascii_digit);
+    let read = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
     read.ok_or_else(|| invalid(&format!("`{name}` is no number: expected digits")))
 }
 
@@ -270,12 +272,16 @@ mod tests {
             ("limit=501", "500"),
             ("offset=5001", "5000"),
             ("limit=-1", "number"),
+            ("limit=%2B1", "number"),
             ("x", "`x`"),
         ] {
             let error = stored(query).unwrap_err().to_string();
             assert!(error.contains(word), "{query}: {error}");
         }
-        assert!(exchanges("after=x").is_err() && sites("sort=size").is_err());
+        for query in ["after=x", "after=%2B1", "after="] {
+            assert!(exchanges(query).is_err(), "{query}");
+        }
+        assert!(sites("sort=size").is_err());
     }
 
     #[test]
