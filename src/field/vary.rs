@@ -37,12 +37,15 @@ pub fn parse<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Vary {
 /// the order in Accept-Language not matter. A normal form is its own normal form.
 pub fn normal(headers: &HeaderMap, name: &HeaderName, any_language_order: bool) -> Option<Vec<u8>> {
     let mut lines = headers.get_all(name).iter();
-    let first = lines.next()?;
-    let mut joined = tight(first.as_bytes(), b',');
-    for line in lines {
-        joined.push(b',');
-        joined.extend_from_slice(&tight(line.as_bytes(), b','));
-    }
+    let first = lines.next()?.as_bytes();
+    let joined = match lines.next() {
+        None => tight(first, b','),
+        // Quotes count over all of it, as they will when it is read again.
+        Some(second) => {
+            let all = [first, second.as_bytes()].into_iter().chain(lines.map(HeaderValue::as_bytes));
+            tight(&all.collect::<Vec<_>>().join(&b','), b',')
+        }
+    };
     Some(if *name == header::ACCEPT_ENCODING {
         accept_encoding(&joined).unwrap_or(joined)
     } else if *name == header::ACCEPT_LANGUAGE {
@@ -139,7 +142,8 @@ fn accept_encoding(value: &[u8]) -> Option<Vec<u8>> {
 /// In lower case, without whitespace round `;`, its members sorted if their order does not matter.
 fn accept_language(value: &[u8], any_order: bool) -> Vec<u8> {
     let lower = tight(&value.to_ascii_lowercase(), b';');
-    if !any_order {
+    // No language has quotes: in another order, other parts would stand between them.
+    if !any_order || lower.contains(&b'"') {
         return lower;
     }
     let mut languages: Vec<_> = members(std::iter::once(lower.as_slice())).collect();
@@ -255,6 +259,7 @@ mod tests {
         check(&foo(), &["\"a , b\" , c"], "\"a , b\",c");
         check(&foo(), &[r#""a\" , b" , c"#], r#""a\" , b",c"#);
         check(&foo(), &[""], "");
+        check(&foo(), &["a\"", "b, \", c"], "a\",b, \",c");
         assert_eq!(normal(&HeaderMap::new(), &foo(), true), None);
     }
 
@@ -264,6 +269,7 @@ mod tests {
         check(&language(), &["en, de"], "de,en");
         check(&language(), &["de", "eN"], "de,en");
         check(&language(), &[" en ,   De ; q=0.5"], "de;q=0.5,en");
+        check(&language(), &["x=\"y, b ;q, A"], "x=\"y, b ;q, a");
         let mut headers = HeaderMap::new();
         headers.insert(language(), HeaderValue::from_static("EN , de"));
         assert_eq!(normal(&headers, &language(), false).unwrap(), b"en,de");
