@@ -215,7 +215,7 @@ impl App {
             }
             PurgeWhat::Host(host) => {
                 let wanted = cache::parse_host(host).map_err(invalid)?;
-                self.cache.store().purge(|url| cache::host_of(url) == wanted, purge.dry_run)
+                self.cache.store().purge(|url| cache::is_of_host(url, &wanted), purge.dry_run)
             }
             PurgeWhat::Glob(glob) => self.cache.store().purge(|url| glob_matches(glob, url), purge.dry_run),
             PurgeWhat::Tag(tag) => self.cache.purge_tag(tag, purge.dry_run),

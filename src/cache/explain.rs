@@ -239,6 +239,13 @@ pub fn parse_host(host: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a key's text is of this host, as [`parse_host`] has it: a dot at its end and the spelling of its address don't
+/// count.
+pub fn is_of_host(url: &str, host: &str) -> bool {
+    let found = host_of(url);
+    found.trim_end_matches('.') == host || found.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_string() == host)
+}
+
 /// The host of a key's text, without port.
 pub fn host_of(url: &str) -> &str {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -262,6 +269,21 @@ mod tests {
             assert!(told.ends_with("begins with xn--"), "{told}");
         }
         assert!(parse_url("http://h/b\u{fc}cher").is_ok());
+    }
+
+    #[test]
+    fn a_host_is_that_of_its_keys_in_any_spelling() {
+        for (url, host) in [
+            ("http://example.com/", "example.com."),
+            ("http://example.com.:8080/", "Example.com"),
+            ("http://[2001:0db8::0:1]/", "[2001:db8::1]"),
+            ("http://[::ffff:102:304]/", "::ffff:1.2.3.4"),
+            ("http://1.2.3.4/", "1.2.3.4"),
+        ] {
+            assert!(is_of_host(url, &parse_host(host).unwrap()), "{url} {host}");
+        }
+        assert!(!is_of_host("http://a.example.com/", "example.com"));
+        assert!(!is_of_host("http://[2001:db8::2]/", "2001:db8::1"));
     }
 
     #[test]

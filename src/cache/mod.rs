@@ -18,7 +18,7 @@ mod serve;
 mod tests;
 mod uncacheable;
 
-pub use explain::{Explained, Rehearsal, host_of, parse_host, parse_url};
+pub use explain::{Explained, Rehearsal, host_of, is_of_host, parse_host, parse_url};
 pub use failure::Failure;
 pub use fetch::Hop;
 pub use listing::{Listing, MAX_LIMIT, MAX_OFFSET, Sort, shown_url};
