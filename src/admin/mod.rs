@@ -325,3 +325,40 @@ impl Drop for Place {
         }
     }
 }
+
+/// Where fuzz targets come in.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{ControlError, Explain, Options, Purge, Stored, guard, query};
+    use http::{HeaderMap, Method, Uri, Version};
+
+    /// What a query to `exchanges` asks.
+    pub fn exchanges(text: &str) -> Result<u64, ControlError> {
+        query::exchanges(text)
+    }
+
+    /// What one to `stored` asks.
+    pub fn stored(text: &str) -> Result<Stored, ControlError> {
+        query::stored(text)
+    }
+
+    /// What one to `sites` asks.
+    pub fn sites(text: &str) -> Result<Stored, ControlError> {
+        query::sites(text)
+    }
+
+    /// What one to `explain` asks, where one exchange is known: 7.
+    pub fn explain(text: &str) -> Result<Explain, ControlError> {
+        query::explain(text, |seq| (seq == 7).then(|| (Method::GET, "http://h/".to_owned())))
+    }
+
+    /// What the content of a purge asks.
+    pub fn purge(content: &[u8]) -> Result<Purge, ControlError> {
+        query::purge(content)
+    }
+
+    /// Whether the guard lets a change through: it was sent to a name of ours, by no other site.
+    pub fn lets_change(options: &Options, version: Version, uri: &Uri, headers: &HeaderMap) -> bool {
+        guard::host(options, version, uri, headers).is_ok() && guard::same_site(headers).is_ok()
+    }
+}

@@ -435,3 +435,37 @@ impl Future for Handling {
         }
     }
 }
+
+/// Where fuzz targets come in.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+    use crate::field::target::Target;
+    use http::StatusCode;
+
+    /// What the gate for requests says of one from `peer`: its target, if it goes on to one.
+    pub fn admits(
+        parts: &http::request::Parts,
+        has_content: bool,
+        peer: SocketAddr,
+        now: Moment,
+        settings: &Settings,
+    ) -> Result<Option<Target>, StatusCode> {
+        match admit(parts, has_content, peer, &Principal::NotAsked, now, settings) {
+            Ok(Admitted::Forward(target, _) | Admitted::Tunnel(target, _)) => Ok(Some(target)),
+            Ok(Admitted::Local(_)) => Ok(None),
+            Err(refusal) => Err(refusal.story().status),
+        }
+    }
+
+    /// What is told to who sends what hyper can't parse.
+    pub fn unparsed(too_large: bool, says: &str, bytes: &[u8], options: &Options) -> StatusCode {
+        unparsed::judge(too_large, says, bytes, options).story().status
+    }
+
+    /// Max-Forwards as it goes on.
+    pub fn max_forwards(method: &Method, headers: &mut HeaderMap) -> Option<u64> {
+        admit::decrement(method, headers);
+        admit::max_forwards(headers)
+    }
+}

@@ -330,3 +330,44 @@ fn limits(options: &Options) -> Limits {
         connections_per_origin: options.connections_per_origin,
     }
 }
+
+/// Where fuzz targets come in.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// What a head that passed the gate for responses says of its framing.
+    #[derive(Debug)]
+    pub struct Framing {
+        /// It is exactly what RFC 9112 allows.
+        pub ok: bool,
+        /// The connection must not be used again.
+        pub close: bool,
+        /// The body ends when the connection does.
+        pub close_delimited: bool,
+        /// `Content-Length`, where it counts.
+        pub content_length: Option<u64>,
+    }
+
+    /// What the gate for responses says of a head, of which it leaves what may go on; `None` if it does not pass.
+    pub fn passes(
+        method: &Method,
+        upgrade: bool,
+        (status, version): (StatusCode, Version),
+        headers: &mut HeaderMap,
+    ) -> Option<Framing> {
+        let asked = inspect::Asked { method, upgrade, max_fields: 200 };
+        let seen = inspect::inspect(asked, status, version, headers).ok()?;
+        Some(Framing {
+            ok: seen.framing_ok,
+            close: seen.close,
+            close_delimited: seen.close_delimited,
+            content_length: seen.content_length,
+        })
+    }
+
+    /// Whether a member of `NO_PROXY` covers a host at a port.
+    pub fn covers(member: &Direct, host: &Host, port: u16) -> bool {
+        member.covers(host, port)
+    }
+}

@@ -108,7 +108,7 @@ fn imports_are_found_in_paths_and_groups() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for directory in ["src", "tests/it", "tests/benches"] {
+    for directory in ["src", "tests/it", "tests/benches", "tests/fuzz/src"] {
         for file in sources(&root().join(directory)) {
             let text = std::fs::read_to_string(&file).unwrap();
             assert!(text.starts_with("//! "), "{} has no header", file.display());
