@@ -4,8 +4,8 @@
 //! Once a second what is left is compared with a reserve. What is missing of that goes from the store; where there is
 //! more than twice the reserve, the store may grow again, by half of the rest at a time, so that it doesn't swing.
 //!
-//! Large bodies go back to the system when they go. Small ones leave holes that malloc keeps for the next: then there is
-//! nothing to be gained, and the store stops giving way.
+//! Large bodies go back to the system when they go. Small ones leave holes that malloc keeps for what comes next: then
+//! nothing is gained, and the store stops giving way, until the process grows all the same and wants more such holes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,8 @@ const LEAST: u64 = 16;
 /// Once it has given this part of its capacity and not this part of that has come back to the system, it stops.
 const TRIED: u64 = 8;
 const GAINED: u64 = 4;
+/// By this part of the reserve it may have grown until that counts.
+const GROWN: u64 = 8;
 
 /// How it was when memory became short.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,11 @@ struct Begin {
 }
 
 impl Begin {
+    /// What it was compared with until now, or how it is now that holes do not suffice.
+    fn or(self, now: Self, reserve: u64) -> Self {
+        if now.resident > self.resident.saturating_add(reserve / GROWN) { now } else { self }
+    }
+
     /// Whether what went since came back to nobody.
     fn is_in_vain(&self, capacity: u64, held: u64, resident: u64) -> bool {
         let gave = self.held.saturating_sub(held);
@@ -65,8 +72,15 @@ pub(super) async fn watch(app: Arc<App>) {
             _ = ticks.tick() => {}
             () = app.shutdown.draining() => return,
         }
+        let store = app.cache.store();
+        let enough = |strain: Strain| strain.free() >= reserve(strain.limit);
+        if store.stats().capacity == store.capacity() && Strain::at_most().is_none_or(enough) {
+            begin = None;
+            store.allow(store.capacity());
+            continue;
+        }
         let app = Arc::clone(&app);
-        // It reads files, and may walk all that is stored.
+        // It has the kernel sum up, and may walk all that is stored.
         match tokio::task::spawn_blocking(move || look(&app, begin)).await {
             Ok(now) => begin = now,
             Err(error) => tracing::warn!(%error, "the memory that is left could not be looked at"),
@@ -79,9 +93,10 @@ fn look(app: &App, begin: Option<Begin>) -> Option<Begin> {
     let stats = store.stats();
     let (capacity, allowed) = (store.capacity(), stats.capacity);
     let strain = Strain::read();
-    let is_short = strain.is_some_and(|strain| strain.free() < reserve(strain.limit));
+    let short = strain.filter(|strain| strain.free() < reserve(strain.limit));
     let resident = resident_memory().unwrap_or(0);
-    let begin = is_short.then(|| begin.unwrap_or(Begin { held: stats.bytes, resident }));
+    let found = Begin { held: stats.bytes, resident };
+    let begin = short.map(|strain| begin.map_or(found, |begin| begin.or(found, reserve(strain.limit))));
     let in_vain = begin.is_some_and(|begin| begin.is_in_vain(capacity, stats.bytes, resident));
     let now = match strain {
         Some(strain) if !in_vain => allowance(strain, capacity, allowed, stats.bytes),
@@ -152,6 +167,21 @@ mod tests {
             let found = begin.is_in_vain(400 * MIB, held * MIB, resident * MIB);
             assert_eq!(found, expected, "{held} held, {resident} resident");
         }
+    }
+
+    /// Holes that what grew has filled are of use, and so are more of them.
+    #[test]
+    fn a_process_that_grows_all_the_same_is_given_more() {
+        let begin = Begin { held: 400 * MIB, resident: 500 * MIB };
+        let after = |resident| begin.or(Begin { held: 350 * MIB, resident: resident * MIB }, 80 * MIB);
+        for resident in [400, 500, 510] {
+            let begin = after(resident);
+            assert_eq!((begin.held, begin.resident), (400 * MIB, 500 * MIB), "{resident} resident");
+        }
+        let begin = after(511);
+        assert_eq!((begin.held, begin.resident), (350 * MIB, 511 * MIB));
+        assert!(!begin.is_in_vain(400 * MIB, 301 * MIB, 511 * MIB));
+        assert!(begin.is_in_vain(400 * MIB, 300 * MIB, 511 * MIB));
     }
 
     #[test]

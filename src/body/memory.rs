@@ -26,9 +26,15 @@ pub struct Strain {
 }
 
 impl Strain {
-    /// Of all groups with a limit that the process is in, the one with the least left. `None` without a limit.
+    /// Of all groups with a limit that the process is in, the one with the least left. `None` without a limit. May take
+    /// a while: the kernel sums up.
     pub fn read() -> Option<Self> {
         strain(|path| std::fs::read_to_string(path).ok())
+    }
+
+    /// The same at once, with the pages of files among what is used.
+    pub fn at_most() -> Option<Self> {
+        strain(|path| if path.ends_with(STAT) { None } else { std::fs::read_to_string(path).ok() })
     }
 
     /// Bytes left.
@@ -42,7 +48,7 @@ fn strain(read: impl Fn(&Path) -> Option<String>) -> Option<Strain> {
     let strains = limits(&read).into_iter().filter(|(_, _, limit)| *limit < ram);
     let strains = strains.filter_map(|(directory, files, limit)| {
         let usage = read(&directory.join(files.usage))?.trim().parse::<u64>().ok()?;
-        let stat = read(&directory.join("memory.stat")).unwrap_or_default();
+        let stat = read(&directory.join(STAT)).unwrap_or_default();
         let pages = stat.lines().filter_map(|line| {
             let (name, bytes) = line.split_once(' ')?;
             files.pages.contains(&name).then(|| bytes.trim().parse::<u64>().ok())?
@@ -62,11 +68,15 @@ fn ram(read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
     read(Path::new("/proc/meminfo")).and_then(|text| figure(&text, "MemTotal:")).filter(|bytes| *bytes > 0)
 }
 
+/// What the memory of a group is used for.
+const STAT: &str = "memory.stat";
+
 /// The files of a control group about memory, in one of the two versions.
 #[derive(Clone, Copy)]
 struct Files {
     root: &'static str,
-    limit: &'static str,
+    /// The least holds. Above `memory.high` nobody is ended, but the kernel makes them all wait.
+    limits: &'static [&'static str],
     usage: &'static str,
     /// The lines of memory.stat about pages of files.
     pages: [&'static str; 2],
@@ -74,14 +84,14 @@ struct Files {
 
 const VERSION_1: Files = Files {
     root: "/sys/fs/cgroup/memory",
-    limit: "memory.limit_in_bytes",
+    limits: &["memory.limit_in_bytes"],
     usage: "memory.usage_in_bytes",
     pages: ["total_active_file", "total_inactive_file"],
 };
 
 const VERSION_2: Files = Files {
     root: "/sys/fs/cgroup",
-    limit: "memory.max",
+    limits: &["memory.max", "memory.high"],
     usage: "memory.current",
     pages: ["active_file", "inactive_file"],
 };
@@ -95,8 +105,10 @@ fn limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<(PathBuf, Files, u64)>
         for at in Path::new(group).ancestors() {
             let directory = Path::new(files.root).join(at.strip_prefix("/").unwrap_or(at));
             // "max" does not parse. Version 1 writes a number near 2^63 for "no limit": RAM is less.
-            let limit = read(&directory.join(files.limit)).and_then(|text| text.trim().parse().ok());
-            limits.extend(limit.filter(|limit| *limit > 0).map(|limit| (directory, files, limit)));
+            let limit =
+                |file: &&str| read(&directory.join(file))?.trim().parse().ok().filter(|limit| *limit > 0);
+            let least = files.limits.iter().filter_map(limit).min();
+            limits.extend(least.map(|limit| (directory, files, limit)));
         }
     }
     limits
@@ -158,6 +170,8 @@ mod tests {
         check_strain(&[MEMINFO, group, max], None);
         check_strain(&[MEMINFO, group, ("/sys/fs/cgroup/a/b/memory.max", "max\n"), current], None);
         check_strain(&[MEMINFO, group, ("/sys/fs/cgroup/a/b/memory.max", "999999999\n"), current], None);
+        let high = ("/sys/fs/cgroup/a/b/memory.high", "4500\n");
+        check_strain(&[MEMINFO, group, max, high, current], Some((4500, 4000)));
         // An ancestor's, with other processes in it.
         let above =
             [("/sys/fs/cgroup/a/memory.max", "9000\n"), ("/sys/fs/cgroup/a/memory.current", "8500\n")];
@@ -185,7 +199,10 @@ mod tests {
         let group = ("/proc/self/cgroup", "0::/a/b\n");
         check(&[MEMINFO, group], ram);
         check(&[MEMINFO, group, ("/sys/fs/cgroup/a/b/memory.max", "max\n")], ram);
-        check(&[MEMINFO, group, ("/sys/fs/cgroup/a/b/memory.max", "1000000\n")], Some(1_000_000));
+        let max = ("/sys/fs/cgroup/a/b/memory.max", "1000000\n");
+        check(&[MEMINFO, group, max], Some(1_000_000));
+        check(&[MEMINFO, group, max, ("/sys/fs/cgroup/a/b/memory.high", "900000\n")], Some(900_000));
+        check(&[MEMINFO, group, max, ("/sys/fs/cgroup/a/b/memory.high", "max\n")], Some(1_000_000));
         check(
             &[
                 MEMINFO,
