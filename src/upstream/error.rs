@@ -55,6 +55,11 @@ impl UpstreamError {
         Self { address: Some(address), ..Self::refused(denied) }
     }
 
+    /// An answer whose body can't be read from its first byte on.
+    pub(super) fn unreadable(error: body::Error) -> Self {
+        Self::new(error.kind, error.what.clone()).caused(error)
+    }
+
     /// The same where it came to no address.
     pub(super) fn refused(denied: Denied) -> Self {
         Self {

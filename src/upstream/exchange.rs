@@ -5,10 +5,12 @@
 //! connection). One that may have left is sent once more, if the connection had served before and closed without a byte
 //! of an answer, the method is idempotent, and there is no body.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{
@@ -111,7 +113,7 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
         let missed = match attempt(options, &flow, &mut lease, request).await {
             Ok(response) => {
                 let asked = Asked { method: &method, upgrade: upgrades, max_fields: options.max_fields };
-                return receive(way, flow, lease, parent, asked, response, buffered);
+                return receive(way, flow, lease, parent, asked, response, buffered).await;
             }
             Err(missed) => missed,
         };
@@ -415,7 +417,7 @@ impl Interim {
 }
 
 /// From a head that hyper accepts to a response that may be believed.
-fn receive(
+async fn receive(
     way: &Way,
     flow: Flow,
     lease: Lease,
@@ -449,7 +451,9 @@ fn receive(
         // What is short fits where it is read first.
         let is_short = seen.content_length.is_some_and(|length| length <= FLOOR / 2);
         let room = if is_short { None } else { buffered.clone() };
-        let inbound = Inbound::new(incoming, after, between, trailers, room);
+        let mut inbound = Inbound::new(incoming, after, between, trailers, room);
+        let begun = poll_fn(|cx| Poll::Ready(inbound.begin(cx))).await;
+        begun.map_err(|error| UpstreamError::unreadable(error).at(address))?;
         Body::Boxed(Box::pin(inbound))
     };
     Ok(Received {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::error::reading_body;
@@ -62,6 +62,8 @@ pub(super) struct Trailers {
 /// A response's body.
 pub(super) struct Inbound {
     inner: Incoming,
+    /// What came along with the head.
+    first: Option<Result<Frame<Bytes>, body::Error>>,
     after: Option<After>,
     stall: Stall,
     trailers: Trailers,
@@ -91,7 +93,22 @@ impl Inbound {
         buffered: Option<Buffered>,
     ) -> Self {
         let room = buffered.map_or(Room::Whole, Room::Floor);
-        Self { inner, after: Some(after), stall: Stall::new(between_bytes), trailers, room }
+        Self { inner, first: None, after: Some(after), stall: Stall::new(between_bytes), trailers, room }
+    }
+
+    /// Reads what has come along with the head. Chunks that are none from the first byte on are found before the head is
+    /// believed, and then there is no answer.
+    pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), body::Error> {
+        match Pin::new(&mut *self).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) if error.kind == ProxyError::HttpResponseTransferCoding => {
+                Err(error)
+            }
+            Poll::Ready(first) => {
+                self.first = first;
+                Ok(())
+            }
+            Poll::Pending => Ok(()),
+        }
     }
 
     /// A piece of so many bytes has come.
@@ -129,6 +146,9 @@ impl http_body::Body for Inbound {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
         if let Room::Growing(turn) = &mut self.room {
             std::task::ready!(turn.as_mut().poll(cx));
             self.room = Room::Whole;
@@ -179,10 +199,20 @@ impl http_body::Body for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.first.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let first = match &self.first {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) as u64,
+            Some(Err(_)) | None => 0,
+        };
+        let rest = self.inner.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(first));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(first));
+        }
+        hint
     }
 }

@@ -259,3 +259,33 @@ fn a_response_with_a_bare_lf_in_its_trailers_breaks_off_and_is_not_stored() {
         assert_eq!(stored, if whole { 200 } else { 504 }, "{end:?}");
     }
 }
+
+/// hyper drops what it has not flushed when a body fails. To a client on a connection that it used before, an end without
+/// a byte says that nobody took the request: browsers send it again, whatever the method.
+#[test]
+fn an_answer_that_breaks_at_once_is_an_answer_all_the_same() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nCache-Control: no-store\r\n";
+    let origin = Origin::start();
+    let proxy = Proxy::open();
+    for (name, rest) in [
+        ("/cut", "Content-Length: 5\r\n\r\n"),
+        ("/short", "Content-Length: 5\r\n\r\n012"),
+        ("/size", "Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        ("/second", "Transfer-Encoding: chunked\r\n\r\n3\r\n012\r\nzz\r\n"),
+        ("/trailer", "Transfer-Encoding: chunked\r\n\r\n3\r\n012\r\n0\r\nX y\r\n\r\n"),
+    ] {
+        let bytes = format!("{HEAD}{rest}");
+        origin.on(name, move |x| play(x, [send(&bytes), Step::Cut]));
+        for method in ["GET", "POST"].repeat(10) {
+            let mut client = proxy.client();
+            client.begin(method, &origin.url(name), &[], "");
+            let answer = client.try_response(method).unwrap_or_else(|e| panic!("{method} {name}: {e}"));
+            // Chunks that are none from the first byte on are no answer, where that is seen before the head goes out.
+            if name != "/size" {
+                answer.assert_status(200);
+            }
+            assert_broken(name, Ok(answer));
+        }
+        assert_eq!(origin.hits(name), 20, "{name}");
+    }
+}
