@@ -384,7 +384,8 @@ impl World {
     fn planned(&self, ask: &Ask, plan: &Plan) {
         let words = Words::of_map(&ask.headers);
         let (index, refreshed) = match plan {
-            Plan::Serve { index, .. } => (*index, false),
+            // Nobody refreshes it where only-if-cached was asked.
+            Plan::Serve { index, reason, .. } => (*index, *reason == Some(Reason::StaleWhileRevalidate)),
             Plan::ServeAndRefresh { index, .. } => (*index, true),
             Plan::Bypass { .. } => {
                 assert!(
@@ -425,6 +426,8 @@ impl World {
         if let Some(most) = words.seconds("max-age")
             && !words.names("max-stale")
             && !is_odd(&ask.headers)
+            // A reload of what never changes: RFC 8246.
+            && !(most == 0 && said.names("immutable"))
         {
             assert!(stored.passed / 1000 <= most, "older than the request wants");
         }
@@ -639,6 +642,8 @@ impl World {
                 stored.head = *head;
                 stored.marked = false;
                 stored.passed = 0;
+                // What it varies by may be new, and is known of this request.
+                stored.request = ask.headers.clone();
             }
             HeadEffect::MarkStale => self.stored[index].marked = true,
         }

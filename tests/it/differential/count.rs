@@ -39,6 +39,10 @@ pub(super) fn wrong_by(server: &Server, connection: &Connection, refusals: &Refu
             return Some(wrong);
         }
         // Who has refused a request need not read on: what is behind it comes on a new connection.
+        let is_cut = answers.len() < asked.len();
+        if is_cut && answers.last().is_some_and(|last| last.status < 400) {
+            return Some(format!("{} answers to {} requests: {answers:?}", answers.len(), asked.len()));
+        }
         from += answers.len();
     }
     if tail.is_empty() {

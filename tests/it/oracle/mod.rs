@@ -32,7 +32,7 @@ const CASES: u64 = 10_000;
 const SHOWN: usize = 3;
 
 /// From so many on every line of the table has to have explained something.
-const ENOUGH: usize = 200_000;
+const ENOUGH: usize = 1_000_000;
 
 /// What is decided with a stored response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -189,7 +189,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
             let (case, said) = (pair.case, pair.said());
             let named = lines(&case.response, "content-location").any(|value| value == "/x");
             let selectable = !lines(&case.response, "vary").any(|line| line.contains('*'));
-            let fresh = pair.theirs.lifetime > 0.0 && !pair.invalid();
+            let fresh = pair.theirs.lifetime > 0.0 && !pair.invalid() && !said.immutable;
             let expires: Vec<_> = lines(&case.response, "expires").collect();
             let dated = expires
                 .iter()
@@ -616,6 +616,13 @@ pub(super) const EXPLAINED: &[Explained] = &[
         },
     },
     Explained {
+        aspect: Aspect::Decision,
+        right: OURS,
+        section: "RFC 9110 section 9.3.3",
+        says: "a POST is never answered with what is stored",
+        applies: |pair| pair.case.asking_method == "POST" && pair.only_they_answer(),
+    },
+    Explained {
         aspect: Aspect::Age,
         right: OURS,
         section: "RFC 9111 section 4.2.3",
@@ -760,7 +767,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
         section: "RFC 5861 section 4",
         says: "stale-if-error takes what is stale by no more than that",
         applies: |pair| {
-            let window = pair.said().stale_if_error.and_then(Delta::seconds).map(|seconds| seconds as f64);
+            let window = pair.said().stale_if_error.map(|delta| delta.millis() as f64 / 1000.0);
             pair.ours.outcome == Some(Outcome::Stale)
                 && window.is_some_and(|window| same(window, pair.ours.age - pair.ours.lifetime))
         },

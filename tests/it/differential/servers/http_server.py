@@ -22,16 +22,23 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def length(self):
-        return len(self.rfile.read(int(self.headers.get('Content-Length', '0'))))
+        return self.take(int(self.headers.get('Content-Length', '0')))
 
     def chunks(self):
         content = 0
         while size := int(self.rfile.readline(), 16):
-            content += len(self.rfile.read(size))
+            content += self.take(size)
             self.rfile.readline()
         while self.rfile.readline() not in (b'\r\n', b'\n', b''):
             pass
         return content
+
+    # A piece at a time: what is promised may be more than there is memory.
+    def take(self, size):
+        left = size
+        while left and (piece := self.rfile.read(min(left, 1 << 16))):
+            left -= len(piece)
+        return size - left
 
     def log_message(self, *_):
         pass
