@@ -455,10 +455,8 @@ async fn last_words(app: &App) {
     // What was cut off leaves its records, then the last lines of the log go out; a task that does not end and a
     // reader that has left are not waited for.
     let ended = tokio::time::timeout(LAST_WORDS, app.shutdown.finished()).await.is_ok();
-    let log = Arc::clone(&app.telemetry);
-    // As above.
-    let flush = tokio::spawn(async { tokio::task::spawn_blocking(move || log.log.flush()).await });
-    let flushed = matches!(tokio::time::timeout(LAST_WORDS, flush).await, Ok(Ok(Ok(true))));
+    // Here, where nothing else is left to be done: a thread for what blocks may not be had, and this has a limit.
+    let flushed = app.telemetry.log.flush();
     tracing::debug!(ended, flushed, "last words");
 }
 
