@@ -79,11 +79,24 @@ pub(super) async fn watch(app: Arc<App>) {
             store.allow(store.capacity());
             continue;
         }
-        let app = Arc::clone(&app);
-        // It has the kernel sum up, and may walk all that is stored.
-        match tokio::task::spawn_blocking(move || look(&app, begin)).await {
-            Ok(now) => begin = now,
-            Err(error) => tracing::warn!(%error, "the memory that is left could not be looked at"),
+        begin = look_aside(&app, begin).await;
+    }
+}
+
+/// On a thread of its own: the kernel has to sum up, and all that is stored may be walked. Where none can be had, which is
+/// likely when memory is short, here.
+async fn look_aside(app: &Arc<App>, begin: Option<Begin>) -> Option<Begin> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let seen = Arc::clone(app);
+    let work = move || {
+        // Nobody listens any more when the process ends.
+        let _ = tell.send(look(&seen, begin));
+    };
+    match std::thread::Builder::new().name("memory".to_owned()).spawn(work) {
+        Ok(_) => told.await.unwrap_or(begin),
+        Err(error) => {
+            tracing::debug!(%error, "no thread to look at the memory that is left");
+            look(app, begin)
         }
     }
 }
