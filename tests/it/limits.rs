@@ -232,12 +232,13 @@ fn wait_idle(proxy: &Proxy, count: usize) {
 /// It is remembered of each that it can't be shared, but not by its text, which clients may make long.
 #[test]
 fn long_urls_that_are_never_stored_leave_no_memory_behind() {
-    const ONCE: usize = 2000;
+    const ONCE: usize = 250;
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: no-store"], b"x");
-    let proxy = Proxy::with("cache.memory = '64MiB'");
+    let proxy =
+        Proxy::with("cache.memory = '64MiB'\nlimits = { request_line = '60KiB', request_head = '64KiB' }");
     let mut client = proxy.client();
-    let long = "a".repeat(7900);
+    let long = "a".repeat(55_000);
     let mut ask = |from: usize| {
         for number in from..from + ONCE / 10 {
             client.get(&origin.url(&format!("/x?{number}{long}"))).assert_status(200);
