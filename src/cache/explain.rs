@@ -52,7 +52,7 @@ impl Cache {
         let Rehearsal { method, target, headers, hop, offline } = asked;
         let rule = settings.rules.find(&target);
         let key = CacheKey::of(&target, rule);
-        let candidates = self.store().candidates(&key);
+        let candidates = self.store().candidates_again(&key);
         let facts = RequestFacts::of(&method, &headers, false);
         let terms = Terms { options: &settings.policy, rule, now: self.clock.now() };
         let mut told = json!({
@@ -158,7 +158,7 @@ impl Cache {
     /// Removes what is stored for `target`, or counts it.
     pub fn purge(&self, target: &Target, settings: &Settings, dry_run: bool) -> usize {
         let key = CacheKey::of(target, settings.rules.find(target));
-        if dry_run { self.store().candidates(&key).len() } else { self.store().invalidate(&key) }
+        if dry_run { self.store().candidates_again(&key).len() } else { self.store().invalidate(&key) }
     }
 
     /// Removes the stored responses that their origins put under a tag, or counts them. It walks all that is stored:

@@ -151,7 +151,7 @@ async fn pump(
         fill.discard(trailers);
         return;
     }
-    let before = if partial { cache.store.candidates(&place.key) } else { Candidates::default() };
+    let before = if partial { cache.store.candidates_again(&place.key) } else { Candidates::default() };
     match fill.finish(trailers) {
         Ok(stored) if partial => {
             let terms = place.terms(cache.clock.now());

@@ -232,11 +232,15 @@ impl Cache {
 
     /// Looks the request up, and answers it from the store where policy lets it.
     pub fn look(self: &Arc<Self>, ask: &Ask) -> Look {
+        self.look_by(ask, Store::candidates)
+    }
+
+    fn look_by(self: &Arc<Self>, ask: &Ask, candidates: fn(&Store, &CacheKey) -> Candidates) -> Look {
         let now = ask.now;
         let rule = ask.settings.rules.find(&ask.target);
         let key = CacheKey::of(&ask.target, rule);
         let generation = ask.generation;
-        let candidates = self.store.candidates(&key);
+        let candidates = candidates(&self.store, &key);
         let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
         let terms = Terms { options: &ask.settings.policy, rule, now };
         let plan = policy::plan(&facts, &candidates, &terms);
@@ -290,7 +294,7 @@ impl Cache {
             Joined::Lead(leader) => {
                 // Between the look and the join, another flight may have landed.
                 let ask = Ask { now: self.clock.now(), ..ask };
-                if let Look::Served(served) = self.look(&ask) {
+                if let Look::Served(served) = self.look_by(&ask, Store::candidates_again) {
                     return Ok(served);
                 }
                 self.alone(ask, key, generation, errand, Some(leader)).await
@@ -313,7 +317,7 @@ impl Cache {
                 drop(follower);
                 // What was waited for may lie in the store now: to be served, or to be validated.
                 let ask = Ask { now: self.clock.now(), ..ask };
-                let errand = match self.look(&ask) {
+                let errand = match self.look_by(&ask, Store::candidates_again) {
                     Look::Served(served) => return Ok(served),
                     Look::Failed(failure) => return Err(failure),
                     Look::Go(planned) => Errand::of(&planned.plan, &planned.candidates).unwrap_or(errand),

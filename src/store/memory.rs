@@ -121,6 +121,18 @@ impl Memory {
         Candidates::default()
     }
 
+    /// The same without counting what is not there as asked for. A request counts once, by its first look: if each for
+    /// something new counted as much as several hits, it would drive out what is asked for again.
+    pub(super) fn get_again(&self, key: &CacheKey) -> Candidates {
+        // It may go over from the newcomers to the rest meanwhile.
+        let there = self.rest.contains_key(key)
+            || self
+                .newcomers
+                .as_ref()
+                .is_some_and(|newcomers| newcomers.contains_key(key) || self.rest.contains_key(key));
+        if there { self.get(key) } else { Candidates::default() }
+    }
+
     /// Puts what lies under a key, `weight` bytes of it; false if it was not kept. To be called by one writer
     /// of the key at a time.
     pub(super) fn put(&self, key: &CacheKey, candidates: Candidates, weight: u64) -> bool {
@@ -154,7 +166,7 @@ impl Memory {
 
     /// Removes what lies under a key; gives how many responses that were.
     pub(super) fn remove(&self, key: &CacheKey) -> usize {
-        let count = self.get(key).len();
+        let count = self.get_again(key).len();
         if let Some(newcomers) = &self.newcomers {
             // Something on its way from the newcomers to the rest lies in neither. While it is, moka holds
             // the key's lock, which an insertion waits for, but not the invalidation of what is not there.

@@ -178,6 +178,12 @@ impl Store {
         self.0.memory.get(key)
     }
 
+    /// The same without counting what is not there as asked for: for a second look, and for whoever does not mean to
+    /// store it.
+    pub fn candidates_again(&self, key: &CacheKey) -> Candidates {
+        self.0.memory.get_again(key)
+    }
+
     /// To be asked before the origin is.
     pub fn generation(&self) -> Generation {
         self.0.generations.now()
@@ -237,7 +243,7 @@ impl Store {
     /// Removes one stored response; false if it is no longer there. The generation stays.
     pub fn remove(&self, key: &CacheKey, response: &Arc<StoredResponse>) -> bool {
         let _held = self.0.lock(key);
-        let before = self.0.memory.get(key);
+        let before = self.0.memory.get_again(key);
         let after = before.without(response);
         if after.len() == before.len() {
             return false;
@@ -439,7 +445,7 @@ impl Inner {
         if !self.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
-        let before = self.memory.get(key);
+        let before = self.memory.get_again(key);
         if before.overtake(&response, replaces) {
             return Err(Reason::Superseded);
         }

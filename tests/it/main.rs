@@ -37,6 +37,7 @@ mod hop_by_hop;
 mod interim;
 mod invalidation;
 mod limits;
+mod loads;
 mod long_lists;
 mod methods;
 mod oracle;
