@@ -39,10 +39,13 @@ fn names_that_cannot_be_resolved_are_told_apart() {
     }
 }
 
-/// With the default limits: aliases in a circle, more addresses than anybody needs, a message that is cut off.
+/// With the default limits: no answer, a failure, aliases in a circle, more addresses than anybody needs, a message that
+/// is cut off.
 #[test]
-fn answers_of_a_name_server_that_loop_or_are_huge_cost_five_seconds_at_most() {
+fn a_name_server_that_is_silent_or_fails_and_answers_that_loop_or_are_huge_cost_five_seconds_at_most() {
     let names = NameServer::start();
+    names.set("silent.test", Answer::Silence);
+    names.set("failing.test", Answer::Failure);
     let alias = |from: &str, to: &str| names.set(from, Answer::Alias(to.to_owned()));
     alias("self.test", "self.test");
     alias("there.test", "back.test");
@@ -57,7 +60,16 @@ fn answers_of_a_name_server_that_loop_or_are_huge_cost_five_seconds_at_most() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &[], b"x");
     let proxy = Proxy::with(&names.config());
-    let hosts = ["self.test", "there.test", "n0.test", "huge.test", "larger.test", "cut.test"];
+    let hosts = [
+        "silent.test",
+        "failing.test",
+        "self.test",
+        "there.test",
+        "n0.test",
+        "huge.test",
+        "larger.test",
+        "cut.test",
+    ];
     std::thread::scope(|threads| {
         for host in hosts {
             let (proxy, origin) = (&proxy, &origin);
