@@ -34,7 +34,7 @@
 //! | [`server`] | accept loops and the limits on connections | |
 //! | [`admin`] | the listener for metrics, health, the API and the page; it changes things only through [`admin::Control`] | |
 //! | [`config`] | one table of keys makes every part's `Options`; nobody below imports it | |
-//! | [`app`] | settings become parts, parts become listeners; reload, signals, drain; the store gives way where memory is short | |
+//! | [`app`] | settings become parts, parts become listeners; reload, signals, drain; what the operator is told on standard error; the store gives way where memory is short | |
 //! | [`cli`] | flags, commands, and the commands that ask a running proxy | serving |
 //!
 //! # The way of one GET

@@ -125,7 +125,7 @@ fn if_range_holds(headers: &HeaderMap, head: &StoredHead) -> bool {
 
 /// "The associated origin server sends a Date value for the stored response that is at least one second later
 /// than the Last-Modified value". RFC 9110 section 8.8.2.2.
-fn is_last_modified_strong(head: &StoredHead) -> bool {
+pub(super) fn is_last_modified_strong(head: &StoredHead) -> bool {
     head.facts.last_modified.is_some_and(|modified| modified < head.facts.date)
 }
 

@@ -5,8 +5,8 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::request::MethodKind;
 use super::{Asked, Candidate, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
-use super::{freshen, partial, stale, storable};
-use crate::field::etag::{strong_match, weak_match};
+use super::{freshen, partial, precondition, stale, storable};
+use crate::field::etag::{is_strong, strong_match, weak_match};
 
 /// The entity tag of a stored response, as it was received.
 pub(crate) fn entity_tag(head: &StoredHead) -> Option<&[u8]> {
@@ -132,7 +132,11 @@ fn names(stored: &StoredHead, reply: &HeaderMap) -> bool {
         // Marked as weak on one side only (a compressing origin does so), it is still the one that we named.
         (Some(stored), Some(named)) => weak_match(stored, named.as_bytes()),
         (Some(_), None) => last_modified(true),
-        (None, Some(_)) => last_modified(false),
+        // Beside a strong tag that is not ours, a date of the second in which the response was made says nothing.
+        (None, Some(named)) => {
+            let is_weak = is_strong(named.as_bytes()) && !precondition::is_last_modified_strong(stored);
+            !is_weak && last_modified(false)
+        }
         (None, None) => last_modified(true),
     }
 }
@@ -274,6 +278,7 @@ mod tests {
         let world = World::default();
         let tagged = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
         let dated = world.stored(&[], 200, &[FRESH, ("last-modified", "@-9")]);
+        let young = world.stored(&[], 200, &[FRESH, ("last-modified", "@0")]);
         let bare = world.stored(&[], 200, &[FRESH]);
         let empty = world.stored(&[], 200, &[FRESH, ("last-modified", ""), ("etag", "")]);
         for (stored, fields, freshens) in [
@@ -290,6 +295,9 @@ mod tests {
             (&dated, &[("etag", "W/\"b\"")], false),
             (&dated, &[("etag", "b")], false),
             (&dated, &[("etag", "\"b\""), ("last-modified", "@-9")], true),
+            (&young, &[("last-modified", "@0")], true),
+            (&young, &[("etag", "W/\"b\""), ("last-modified", "@0")], true),
+            (&young, &[("etag", "\"b\""), ("last-modified", "@0")], false),
             (&bare, &[], false),
             (&empty, &[], false),
             (&empty, &[("last-modified", "")], false),

@@ -35,7 +35,7 @@ pub(super) struct Memory {
     newcomers: Option<Slots>,
     capacity: u64,
     counters: Arc<Counters>,
-    /// Counts spans of time; 0 as long as nobody wants to know how long something was not used.
+    /// Counts the calls of [`Memory::tick`], some one a second, so as to tell how long something was not used.
     tick: AtomicU32,
 }
 

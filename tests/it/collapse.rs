@@ -429,6 +429,7 @@ fn a_follower_waits_for_a_head_no_longer_than_the_limit() {
         client.begin("GET", &origin.url("/x"), &[], "");
     }
     origin.wait("/x", 2);
+    proxy.wait_rejections("cache.collapse_wait", 1);
     gate.open();
     for client in &mut clients {
         client.response("GET").assert_status(200).assert_body("x");

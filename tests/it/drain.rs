@@ -1,9 +1,10 @@
 //! SIGTERM finishes what runs and takes nothing new; a second signal ends at once.
 
 use crate::support::proxy::Signal;
+use crate::support::wire::Wire;
 use crate::support::{Client, Gate, Origin, Proxy, eventually};
 use larder::clock::Stopwatch;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 #[test]
@@ -114,18 +115,20 @@ fn sigint_ends_an_idle_proxy_at_once() {
     assert_eq!(proxy.ended().code(), Some(0));
 }
 
+/// Both ends of a tunnel to `peer`.
+fn tunnel(proxy: &Proxy, peer: &TcpListener) -> (Client, Wire) {
+    let authority = peer.local_addr().unwrap();
+    let mut client = proxy.client();
+    client.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
+    client.head("CONNECT").assert_status(200);
+    (client, Wire::plain(peer.accept().unwrap().0))
+}
+
 #[test]
 fn tunnels_that_are_silent_end_with_the_drain_and_those_that_are_not_go_on() {
-    let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let authority = peer.local_addr().unwrap();
+    let peer = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut proxy = Proxy::with("server.drain = '10min'");
-    let tunnel = || {
-        let mut client = proxy.client();
-        client.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
-        client.head("CONNECT").assert_status(200);
-        let far = crate::support::wire::Wire::plain(peer.accept().unwrap().0);
-        (client, far)
-    };
+    let tunnel = || tunnel(&proxy, &peer);
     let (mut silent, _far) = tunnel();
     let (mut busy, mut far) = tunnel();
     proxy.signal(Signal::TERM);
@@ -148,16 +151,9 @@ fn tunnels_that_are_silent_end_with_the_drain_and_those_that_are_not_go_on() {
 /// end with the drain's time.
 #[test]
 fn tunnels_that_were_silent_before_end_at_once_and_busy_ones_at_the_limit() {
-    let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let authority = peer.local_addr().unwrap();
+    let peer = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut proxy = Proxy::with("server.drain = '3s'");
-    let tunnel = || {
-        let mut client = proxy.client();
-        client.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"));
-        client.head("CONNECT").assert_status(200);
-        let far = crate::support::wire::Wire::plain(peer.accept().unwrap().0);
-        (client, far)
-    };
+    let tunnel = || tunnel(&proxy, &peer);
     let silent: Vec<_> = (0..10).map(|_| tunnel()).collect();
     let silence = Stopwatch::start();
     let (mut busy, mut far) = tunnel();

@@ -252,28 +252,6 @@ fn long_urls_that_are_never_stored_leave_no_memory_behind() {
 }
 
 #[test]
-fn what_waits_too_long_for_the_fetch_of_another_is_counted() {
-    let origin = Origin::start();
-    let gate = Gate::new();
-    let held = gate.clone();
-    origin.on("/x", move |x| {
-        held.pass();
-        x.reply("200 OK", &["Cache-Control: max-age=60"], "x");
-    });
-    let proxy = Proxy::with("cache.collapse_wait = '100ms'");
-    let mut clients = [proxy.client(), proxy.client()];
-    for (count, client) in clients.iter_mut().enumerate() {
-        client.begin("GET", &origin.url("/x"), &[], "");
-        origin.wait("/x", count + 1);
-    }
-    proxy.wait_rejections("cache.collapse_wait", 1);
-    gate.open();
-    for client in &mut clients {
-        client.response("GET").assert_body("x");
-    }
-}
-
-#[test]
 fn a_tunnel_that_ends_since_nothing_moves_is_counted() {
     let origin = Origin::start();
     let proxy = Proxy::with("proxy.tunnel_idle = '200ms'");

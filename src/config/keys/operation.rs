@@ -33,7 +33,8 @@ pub(super) const LIMITS: &[Setting] = settings! {
     /// Bytes of all that is on its way between clients and origins, a size or a share of what the process may
     /// use. Each direction of an exchange may take what follows from buffer, request_head and response_head
     /// (some 300KiB with the defaults), and much less while little comes. A request that finds nothing left
-    /// waits for upstream.connect_timeout; then it is answered 503.
+    /// waits for upstream.connect_timeout; then it is answered 503. While somebody waits, a client that takes
+    /// nothing of its response for 5 s is cut off.
     limits.buffers: Memory = r#""25%""#, Restart => buffers.total;
 
     /// The longest request line; above it 414.
