@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, Completeness, Freshness, HeadEffect, Plan, Reason, RequestFacts, StoredHead, Terms, Verdict,
-    freshness, plan,
+    Candidate, Completeness, Freshness, HeadEffect, Plan, Reason, RequestFacts, Selected, StoredHead, Terms,
+    Verdict, freshness, plan,
 };
 use crate::field::cache_control::{Delta, MaxStale, NoCache, ResponseDirectives};
 use crate::field::status::Forward;
@@ -122,11 +122,12 @@ pub struct Judgement {
 /// Explains [`plan`].
 pub fn decision<C: Candidate>(facts: &RequestFacts<'_>, candidates: &[C], terms: &Terms<'_>) -> Decision {
     let made = plan(facts, candidates, terms);
+    let mut by = Selected::by(facts.headers, terms.options);
     let stored = candidates
         .iter()
         .map(|candidate| {
             let head = candidate.head();
-            let selected = head.selecting.matches(&head.fields, facts.headers, terms.options);
+            let selected = head.selecting.matches(&head.fields, &mut by);
             stored(head, Some(candidate.length()), candidate.marked_stale(), selected, terms)
         })
         .collect();

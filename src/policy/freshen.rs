@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::policy::rules::{Override, Rule};
     use crate::policy::testing::{World, headers, reply};
-    use crate::policy::{Asked, freshness};
+    use crate::policy::{Asked, Selected, freshness};
 
     const BASE: &[(&str, &str)] = &[("date", "@0"), ("cache-control", "max-age=2"), ("etag", "\"a\"")];
 
@@ -338,8 +338,15 @@ mod tests {
         let found =
             world.judge_asked(&[("foo", "1")], Asked::Validation(&stored), 3, 304, &[("vary", "foo")]);
         let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
-        assert!(head.selecting.matches(&head.fields, &headers(&[("foo", "1")]), &world.options));
-        assert!(!head.selecting.matches(&head.fields, &headers(&[("foo", "2")]), &world.options));
+        assert!(
+            head.selecting
+                .matches(&head.fields, &mut Selected::by(&headers(&[("foo", "1")]), &world.options))
+        );
+        assert!(
+            !head
+                .selecting
+                .matches(&head.fields, &mut Selected::by(&headers(&[("foo", "2")]), &world.options))
+        );
     }
 
     /// What a HEAD response does to a stored response of 36 bytes.

@@ -69,7 +69,7 @@ pub use precondition::answer;
 pub use reason::Reason;
 pub use request::RequestFacts;
 pub use reuse::{asks_each_time, plan, selected};
-pub use selection::Selecting;
+pub use selection::{Selected, Selecting};
 pub use stale::{forbids_stale, stale_on_failure, stale_on_status};
 pub use storable::post_stores;
 pub use stored::{Candidate, Completeness, Expires, ResponseFacts, StoredHead};

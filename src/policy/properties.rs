@@ -328,7 +328,7 @@ proptest! {
         (options, request, response) in (options(), fields(), fields()),
     ) {
         if let Some(head) = stored(&options, &request, &response, Moment::default()) {
-            prop_assert!(head.selecting.matches(&head.fields, &request, &options));
+            prop_assert!(head.selecting.matches(&head.fields, &mut Selected::by(&request, &options)));
         }
     }
 

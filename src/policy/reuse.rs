@@ -5,7 +5,8 @@ use http::HeaderValue;
 use super::freshness::needs_validation;
 use super::request::MethodKind;
 use super::{
-    Candidate, Completeness, Freshness, LifetimeSource, Plan, Reason, RequestFacts, StoredHead, Terms,
+    Candidate, Completeness, Freshness, LifetimeSource, Plan, Reason, RequestFacts, Selected, StoredHead,
+    Terms,
 };
 use super::{freshness, partial, precondition, stale};
 use crate::field::status::Forward;
@@ -104,6 +105,7 @@ pub fn selected<C: Candidate>(
     candidates: &[C],
     terms: &Terms<'_>,
 ) -> Option<usize> {
+    let mut by = Selected::by(facts.headers, terms.options);
     // From the oldest stored to the newest: of equals the last one is taken.
     candidates
         .iter()
@@ -111,7 +113,7 @@ pub fn selected<C: Candidate>(
         .rev()
         .filter(|(_, candidate)| {
             let head = candidate.head();
-            head.selecting.matches(&head.fields, facts.headers, terms.options)
+            head.selecting.matches(&head.fields, &mut by)
         })
         .max_by_key(|(_, candidate)| {
             let head = candidate.head();

@@ -44,14 +44,11 @@ impl Selecting {
         }
     }
 
-    /// Whether a request with these fields may be answered by the response, whose fields are needed for its
-    /// Content-Language.
-    pub fn matches(&self, response: &Fields, request: &HeaderMap, options: &Options) -> bool {
+    /// Whether the request may be answered by the response, whose fields are needed for its Content-Language.
+    pub fn matches(&self, response: &Fields, request: &mut Selected<'_>) -> bool {
         self.0.iter().all(|selector| {
-            selector.matches(request, options)
-                || (options.normalize_accept_language
-                    && selector.name == header::ACCEPT_LANGUAGE
-                    && is_preferred(response, request))
+            selector.matches(request)
+                || (selector.name == header::ACCEPT_LANGUAGE && request.prefers_language_of(response))
         })
     }
 
@@ -80,17 +77,55 @@ impl Selector {
         Self { name, normal, sent }
     }
 
-    fn matches(&self, request: &HeaderMap, options: &Options) -> bool {
+    fn matches(&self, request: &mut Selected<'_>) -> bool {
         // "If (after any normalization that might take place) a header field is absent from a request, it can
         // only match another request if it is also absent there."
-        let Some(normal) = self.normal.as_deref() else { return !request.contains_key(&self.name) };
-        match only_line(request, &self.name) {
+        let Some(normal) = self.normal.as_deref() else { return !request.headers.contains_key(&self.name) };
+        match only_line(request.headers, &self.name) {
             Some(line) if line == normal || Some(line) == self.sent.as_deref() => true,
-            _ => {
-                let found = vary::normal(request, &self.name, options.normalize_accept_language);
-                found.as_deref() == Some(normal)
-            }
+            _ => request.normal(&self.name) == Some(normal),
         }
+    }
+}
+
+/// The fields of a request that stored responses are compared with. What their normal forms are is found out once,
+/// however many responses there are: a field may be as long as a head.
+pub struct Selected<'a> {
+    headers: &'a HeaderMap,
+    options: &'a Options,
+    normal: Vec<(HeaderName, Option<Vec<u8>>)>,
+    language: Option<Option<&'a [u8]>>,
+}
+
+impl<'a> Selected<'a> {
+    /// Of a request with these fields.
+    pub fn by(headers: &'a HeaderMap, options: &'a Options) -> Self {
+        Self { headers, options, normal: Vec::new(), language: None }
+    }
+
+    fn normal(&mut self, name: &HeaderName) -> Option<&[u8]> {
+        let index = self.normal.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
+            let normal = vary::normal(self.headers, name, self.options.normalize_accept_language);
+            self.normal.push((name.clone(), normal));
+            self.normal.len() - 1
+        });
+        self.normal[index].1.as_deref()
+    }
+
+    /// Whether the response is in the only language that the request weighs highest.
+    fn prefers_language_of(&mut self, response: &Fields) -> bool {
+        let mut languages = response.bytes_all(&header::CONTENT_LANGUAGE);
+        let (true, Some(language), None) =
+            (self.options.normalize_accept_language, languages.next(), languages.next())
+        else {
+            return false;
+        };
+        let headers = self.headers;
+        let preferred = self.language.get_or_insert_with(|| {
+            let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes);
+            vary::preferred_language(lines)
+        });
+        preferred.is_some_and(|preferred| preferred.eq_ignore_ascii_case(language))
     }
 }
 
@@ -101,14 +136,6 @@ fn only_line<'a>(request: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> 
         (Some(only), None) => Some(only.as_bytes()),
         _ => None,
     }
-}
-
-/// Whether the response is in the only language that the request weighs highest.
-fn is_preferred(response: &Fields, request: &HeaderMap) -> bool {
-    let mut languages = response.bytes_all(&header::CONTENT_LANGUAGE);
-    let (Some(language), None) = (languages.next(), languages.next()) else { return false };
-    let lines = request.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes);
-    vary::preferred_language(lines).is_some_and(|preferred| preferred.eq_ignore_ascii_case(language))
 }
 
 #[cfg(test)]

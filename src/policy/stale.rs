@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Freshness, Reason, RequestFacts, StoredHead, Terms, freshness};
+use super::{Freshness, Reason, RequestFacts, Selected, StoredHead, Terms, freshness};
 use crate::field::cache_control::{MaxStale, NoCache};
 
 /// Whether the response may never be served stale: "A cache MUST NOT generate a stale response if it is
@@ -85,7 +85,7 @@ fn allowed_on_error(
     }
     // What was validated may be another variant's (a mismatch of Vary offers the tags of all): that one is
     // no answer to this request, fresh or stale.
-    if !stored.selecting.matches(&stored.fields, facts.headers, terms.options) {
+    if !stored.selecting.matches(&stored.fields, &mut Selected::by(facts.headers, terms.options)) {
         return None;
     }
     let freshness = freshness(stored, terms);

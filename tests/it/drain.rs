@@ -44,7 +44,7 @@ fn sigterm_finishes_running_exchanges_and_exits_0() {
     drop(idle);
 }
 
-/// Downloads of their own, of one that all share, and uploads, all with much before them still.
+/// Downloads of their own, of one that all share, and uploads, all with five seconds before them still.
 #[test]
 fn two_hundred_exchanges_that_take_a_while_are_all_finished() {
     const EACH: usize = 50;
@@ -62,7 +62,7 @@ fn two_hundred_exchanges_that_take_a_while_are_all_finished() {
             held.pass();
             let sent = x.body();
             for part in ["3\r\ninn", "\r\n3\r\ning", "\r\n0\r\n"] {
-                std::thread::sleep(Duration::from_millis(300));
+                std::thread::sleep(Duration::from_millis(1_700));
                 x.write(part);
             }
             assert!(x.request.method == "GET" || sent.len() == 100_000, "{} bytes", sent.len());
