@@ -3,6 +3,7 @@ pub mod cache_control;
 pub mod date;
 pub mod etag;
 pub mod list;
+pub mod places;
 pub mod range;
 pub mod reference;
 pub mod status;

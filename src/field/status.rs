@@ -5,6 +5,8 @@
 use http::StatusCode;
 use http::header::{CACHE_STATUS, HeaderMap, HeaderName, HeaderValue};
 
+use super::places;
+
 /// `Proxy-Status`. RFC 9209.
 pub const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -183,7 +185,7 @@ impl CacheStatus {
     /// Adds our member behind those of others: `larder; hit; ttl=30`. One allocation, no formatting machinery.
     pub fn append(&self, headers: &mut HeaderMap) {
         if let Some(value) = self.value() {
-            headers.append(CACHE_STATUS, value);
+            places::append(headers, CACHE_STATUS, value);
         }
     }
 

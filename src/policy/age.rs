@@ -5,6 +5,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::fields::ADDED;
 use super::{Freshness, StoredHead};
 use crate::clock::Moment;
 use crate::field::cache_control::{DELTA_MAX, NoCache};
@@ -44,12 +45,11 @@ pub(crate) fn age_field(freshness: &Freshness) -> HeaderValue {
 }
 
 /// The fields of a response served from the store: those stored, exactly one Age, and, unless it was just
-/// validated, without those that `no-cache="..."` names.
+/// validated, without those that `no-cache="..."` names. Via and Cache-Status may be empty: [`places`].
 pub fn served_fields(head: &StoredHead, freshness: &Freshness, validated: bool) -> HeaderMap {
-    // Room for Age, Via, Cache-Status, Content-Range, Connection, Date.
     let mut map = match &head.facts.directives.no_cache {
-        NoCache::Fields(names) if !validated => head.fields.to_map_where(6, |name| !names.contains(name)),
-        NoCache::Fields(_) | NoCache::Absent | NoCache::Whole => head.fields.to_map(6),
+        NoCache::Fields(names) if !validated => head.fields.to_map_where(ADDED, |name| !names.contains(name)),
+        NoCache::Fields(_) | NoCache::Absent | NoCache::Whole => head.fields.to_served(),
     };
     put_age(&mut map, freshness);
     map
@@ -58,7 +58,7 @@ pub fn served_fields(head: &StoredHead, freshness: &Freshness, validated: bool) 
 /// The fields of a 304 made from a stored response: "Content-Location, Date, `ETag`, and Vary", "Cache-Control
 /// and Expires", and Age. RFC 9110 section 15.4.5.
 pub fn not_modified_fields(head: &StoredHead, freshness: &Freshness) -> HeaderMap {
-    let mut map = head.fields.to_map_where(6, |name| in_not_modified(name, head));
+    let mut map = head.fields.to_map_where(ADDED, |name| in_not_modified(name, head));
     put_age(&mut map, freshness);
     map
 }
@@ -170,7 +170,9 @@ mod tests {
         let expires = ("expires", "@30000");
         let head = world.stored(&[], 200, &[("date", "@0"), expires, ("age", "30"), ("age", "5")]);
         let found = served_fields(&head, &freshness(&head, &world.terms(3)), false);
-        assert_eq!(found, headers(&[("date", "@0"), expires, ("age", "33")]));
+        let places = [("via", ""), ("cache-status", "")];
+        let sought = [("date", "@0"), expires, ("age", "33")];
+        assert_eq!(found, headers(&[&sought[..], &places].concat()));
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
         let freshness = freshness(&head, &world.terms(0));
         let expected = headers(&[cache_control, ("c", "3"), max_age, ("date", "@0"), ("age", "0")]);
         assert_eq!(served_fields(&head, &freshness, false), expected);
-        assert_eq!(served_fields(&head, &freshness, true).len(), all.len() + 1);
+        assert_eq!(served_fields(&head, &freshness, true).len(), all.len() + 3);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::field::places;
+
 /// Names with a code of one byte: the code is the index plus 1.
 static KNOWN: [HeaderName; 47] = [
     header::ACCEPT_RANGES,
@@ -64,6 +66,9 @@ static KNOWN: [HeaderName; 47] = [
 
 /// From this length on, a length takes five bytes instead of one.
 const LONG: u8 = u8::MAX;
+
+/// Fields that are added to a response from the store: Age, Via, Cache-Status, Content-Range, Connection, Date.
+pub(crate) const ADDED: usize = 6;
 
 /// Maps that a thread keeps, and the longest head of which it does: some 100 KiB a thread.
 const PLACES: usize = 64;
@@ -165,14 +170,23 @@ impl Fields {
     }
 
     /// As a map, with room for `spare` more fields.
+    pub fn to_map(&self, spare: usize) -> HeaderMap {
+        self.to_map_where(spare, |_| true)
+    }
+
+    /// As a map for a response, with [`places`] for what is added to each.
     ///
     /// A thread keeps the maps of heads that it made more than once lately: to clone one costs a third of
     /// making it.
-    pub fn to_map(&self, spare: usize) -> HeaderMap {
+    pub(crate) fn to_served(&self) -> HeaderMap {
+        let make = || {
+            let mut map = self.to_map(ADDED);
+            places::keep(&mut map);
+            map
+        };
         if self.blob.len() > KEPT_BLOB {
-            return self.to_map_where(spare, |_| true);
+            return make();
         }
-        let make = || self.to_map_where(spare, |_| true);
         MADE.with_borrow_mut(|made| {
             // Allocations lie at least 16 bytes apart.
             let place = &mut made[self.blob.as_ptr() as usize / 16 % PLACES];

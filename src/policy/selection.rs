@@ -1,5 +1,7 @@
 //! Which requests a stored response may answer, by the fields that its Vary names. RFC 9111 section 4.1.
 
+use std::cell::OnceCell;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{Fields, Options};
@@ -94,13 +96,13 @@ pub struct Selected<'a> {
     headers: &'a HeaderMap,
     options: &'a Options,
     normal: Vec<(HeaderName, Option<Vec<u8>>)>,
-    language: Option<Option<&'a [u8]>>,
+    language: OnceCell<Option<&'a [u8]>>,
 }
 
 impl<'a> Selected<'a> {
     /// Of a request with these fields.
     pub fn by(headers: &'a HeaderMap, options: &'a Options) -> Self {
-        Self { headers, options, normal: Vec::new(), language: None }
+        Self { headers, options, normal: Vec::new(), language: OnceCell::new() }
     }
 
     fn normal(&mut self, name: &HeaderName) -> Option<&[u8]> {
@@ -121,7 +123,7 @@ impl<'a> Selected<'a> {
             return false;
         };
         let headers = self.headers;
-        let preferred = self.language.get_or_insert_with(|| {
+        let preferred = self.language.get_or_init(|| {
             let lines = headers.get_all(header::ACCEPT_LANGUAGE).iter().map(HeaderValue::as_bytes);
             vary::preferred_language(lines)
         });

@@ -100,9 +100,11 @@ impl Exchange {
     /// Notes what the log tells of the request.
     pub(crate) fn asks(&mut self, url: impl Into<Url>, headers: &HeaderMap) {
         self.record.url = url.into();
-        // Clones of fields share their bytes.
-        self.record.user_agent = headers.get(header::USER_AGENT).cloned();
-        self.record.referer = headers.get(header::REFERER).cloned();
+        if self.telemetry.shows_agents() {
+            // Clones of fields share their bytes.
+            self.record.user_agent = headers.get(header::USER_AGENT).cloned();
+            self.record.referer = headers.get(header::REFERER).cloned();
+        }
     }
 
     /// How it counts if its client leaves before there is an answer.
@@ -191,7 +193,9 @@ impl Exchange {
             // To a client that asks for keep-alive hyper adds it beside `close`, but for a response of its own version.
             head.version = Version::HTTP_10;
         }
-        self.record.content_type = head.headers.get(header::CONTENT_TYPE).cloned();
+        if self.telemetry.shows_media_types() {
+            self.record.content_type = head.headers.get(header::CONTENT_TYPE).cloned();
+        }
         Response::from_parts(head, Metered::new(body, Some(self)))
     }
 

@@ -126,10 +126,16 @@ impl AccessLog {
         self.shared.max_lines.store(options.queue.max(1), Ordering::Relaxed);
     }
 
+    /// The format, never [`Format::Auto`].
+    pub(super) fn format(&self) -> Format {
+        let format = self.shared.format.load(Ordering::Relaxed);
+        Format::WRITTEN.into_iter().find(|known| *known as u8 == format).unwrap_or(Format::Off)
+    }
+
     /// Queues the line of one exchange, or drops it when the queue is full. Never waits for the output.
     pub fn write(&self, record: &Record) {
-        let format = self.shared.format.load(Ordering::Relaxed);
-        if format == Format::Off as u8 {
+        let format = self.format();
+        if format == Format::Off {
             return;
         }
         let query = self.shared.query.load(Ordering::Relaxed);
@@ -137,10 +143,10 @@ impl AccessLog {
             let scratch = &mut *scratch.borrow_mut();
             scratch.line.clear();
             match format {
-                f if f == Format::Text as u8 => line::text(scratch, record, query),
-                f if f == Format::Squid as u8 => line::squid(scratch, record, query),
-                f if f == Format::Combined as u8 => line::combined(scratch, record, query),
-                _ => line::json(scratch, record, query),
+                Format::Text => line::text(scratch, record, query),
+                Format::Squid => line::squid(scratch, record, query),
+                Format::Combined => line::combined(scratch, record, query),
+                Format::Json | Format::Auto | Format::Off => line::json(scratch, record, query),
             }
             scratch.line.push(b'\n');
             self.shared.push(&scratch.line);

@@ -8,7 +8,7 @@ use super::record::{Record, Url};
 use super::shown::Shown;
 use super::write::{
     Civil, Escape, address, common_date, cut, decimal_digits, hex, json_text, json_token, milliseconds,
-    number, padded, percent, quoted, signed, socket, version,
+    number, padded, percent, quoted, signed, socket, three_digits, version,
 };
 use crate::access::Decision;
 use crate::cache::outcome::CacheResult;
@@ -333,8 +333,7 @@ impl Scratch {
             self.second = Some(second);
         }
         self.line.extend_from_slice(&self.stamp);
-        self.line.push(b'.');
-        padded(&mut self.line, wall.rem_euclid(1000) as u64, 3);
-        self.line.push(b'Z');
+        let [a, b, c] = three_digits(wall.rem_euclid(1000) as u16);
+        self.line.extend_from_slice(&[b'.', a, b, c, b'Z']);
     }
 }

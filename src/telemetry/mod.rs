@@ -62,6 +62,11 @@ pub enum Format {
     Off,
 }
 
+impl Format {
+    /// All but [`Format::Auto`].
+    const WRITTEN: [Self; 5] = [Self::Text, Self::Json, Self::Squid, Self::Combined, Self::Off];
+}
+
 /// The access log, the metrics and the last exchanges: everything that wants to know of an exchange.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -79,6 +84,16 @@ impl Telemetry {
         self.metrics.observe(record);
         self.log.write(record);
         self.recent.keep(record, self.log.shows_queries());
+    }
+
+    /// Whether a line shows the request's User-Agent and Referer; else nobody needs them.
+    pub fn shows_agents(&self) -> bool {
+        self.log.format() == Format::Combined
+    }
+
+    /// Whether a line shows the response's media type.
+    pub fn shows_media_types(&self) -> bool {
+        self.log.format() == Format::Squid
     }
 
     /// Takes new settings, for exchanges from now on.

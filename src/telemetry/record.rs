@@ -45,9 +45,9 @@ pub struct Record {
     pub rule: Option<Decision>,
     /// The limit that the request was over, where it was.
     pub limit: Option<Limit>,
-    /// The response's Content-Type: Squid's format shows it. A clone of the field costs no allocation.
+    /// The response's Content-Type: Squid's format shows it, `None` with others.
     pub content_type: Option<HeaderValue>,
-    /// The request's User-Agent: the combined format shows it.
+    /// The request's User-Agent: the combined format shows it, `None` with others.
     pub user_agent: Option<HeaderValue>,
     /// The request's Referer: the combined format shows it, cut as a URL is.
     pub referer: Option<HeaderValue>,
