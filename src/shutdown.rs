@@ -37,8 +37,9 @@ impl Shutdown {
     {
         let step = Arc::clone(&self.step);
         let aborting = self.aborting.clone();
+        // Held by its place: a future that is moved into another one takes its room twice.
+        let mut work = Box::pin(work);
         self.tasks.spawn(async move {
-            let mut work = pin!(work);
             let mut aborted = pin!(aborting.cancelled());
             let mut waits = false;
             std::future::poll_fn(|cx| {

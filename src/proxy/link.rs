@@ -44,6 +44,8 @@ pub(crate) struct Link {
     phase: AtomicU8,
     /// Counts responses begun, so that the watch sees that something happened between two looks.
     exchanges: AtomicU64,
+    /// The last exchange whose response is out as a whole.
+    through: AtomicU64,
     /// A write waits for the client to read.
     blocked: AtomicBool,
     /// Counts writes that went through, for the same reason as `exchanges`.
@@ -211,6 +213,16 @@ impl Link {
         self.phase() == Phase::Idle && !self.counted.load(Ordering::Relaxed)
     }
 
+    /// Whether every response is out as a whole.
+    fn is_through(&self) -> bool {
+        self.through.load(Ordering::Relaxed) == self.exchanges()
+    }
+
+    /// Whether nothing is under way, in or out: there is only the next request to wait for.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.is_fresh() && self.is_through()
+    }
+
     pub(crate) fn linger(&self) {
         self.linger.store(true, Ordering::Relaxed);
     }
@@ -259,8 +271,6 @@ pub(crate) struct ClientIo {
     link: std::sync::Arc<Link>,
     /// Bytes of a message went out, or were tried, since the last complete flush: no interim head may come now.
     mid_message: bool,
-    /// The last exchange whose response is out as a whole.
-    through: u64,
     /// hyper has answered by itself, and nothing of that went out.
     kept_back: bool,
     /// An interim head on its way out.
@@ -304,7 +314,6 @@ impl ClientIo {
             stream,
             link,
             mid_message: false,
-            through: 0,
             kept_back: false,
             sending: Bytes::new(),
             looked_at: 0,
@@ -318,6 +327,10 @@ impl ClientIo {
     /// written. To the beginning of HTTP/2 hyper says nothing.
     pub(crate) fn is_unanswered(&self, unparsed: &[u8]) -> bool {
         self.kept_back || (!self.mid_message && unparsed.starts_with(b"PRI * HTTP/2.0"))
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     pub(crate) fn into_stream(self) -> TcpStream {
@@ -397,7 +410,7 @@ impl ClientIo {
     fn is_hypers_own(&self, bytes: &[u8]) -> bool {
         !self.mid_message
             && self.link.is_between_exchanges()
-            && self.through == self.link.exchanges()
+            && self.link.is_through()
             && (bytes.starts_with(b"HTTP/1.1 4") || bytes.starts_with(b"HTTP/1.0 4"))
     }
 
@@ -478,7 +491,7 @@ impl AsyncWrite for ClientIo {
         ready!(self.poll_interim(cx))?;
         self.mid_message = false;
         if self.link.is_between_exchanges() {
-            self.through = self.link.exchanges();
+            self.link.through.store(self.link.exchanges(), Ordering::Relaxed);
         }
         self.link.flushed();
         self.poll_gone(cx)?;

@@ -177,7 +177,7 @@ fn thousands_of_idle_connections_cost_a_few_kib_each_and_end_with_their_clients(
     let mut last = &idle[count - 1];
     last.write_all(request.as_bytes()).unwrap();
     assert!(last.read(&mut [0; 1024]).unwrap() > 0, "an idle connection is served again");
-    assert!(each < 32 * KIB, "{each} bytes of memory for each of {count}");
+    assert!(each < 8 * KIB, "{each} bytes of memory for each of {count}");
     drop(idle);
     eventually("as many descriptors as before", || (proxy.descriptors() <= before).then_some(()));
     proxy.get(&url).assert_hit();

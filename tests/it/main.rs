@@ -44,6 +44,7 @@ mod oracle;
 mod pac;
 mod page;
 mod parents;
+mod parked;
 mod poisoning;
 mod pool;
 mod pressure;
