@@ -38,9 +38,9 @@
 //! | [`cli`] | flags, commands, and the commands that ask a running proxy | serving |
 //!
 //! # The way of one GET
-//! 1. [`server`] accepts and counts; `proxy::connection` runs hyper over a socket (`proxy::link`) that knows the
-//!    phase for the time limits, lets interim responses out between messages, and may linger at the end. What hyper
-//!    can't parse never gets further, and is refused from there (`proxy::unparsed`).
+//! 1. [`server`] accepts and counts; `proxy::connection` runs hyper, while requests come, over a socket (`proxy::link`)
+//!    that knows the phase for the time limits, lets interim responses out between messages, and may linger at the
+//!    end. What hyper can't parse never gets further, and is refused from there (`proxy::unparsed`).
 //! 2. `Proxy::handle` takes one snapshot of the settings for the whole exchange and begins its record
 //!    (`proxy::exchange`). Where clients have to say who they are, `proxy::authenticate` finds that out: at once for who
 //!    was verified before, else off the threads that serve. `admit` gives a target, a tunnel, an answer of our own, or a `Refusal`.
@@ -57,9 +57,9 @@
 //!    TLS; `inspect` judges the head) and [`policy::verdict`] decides on the answer: `Store | Combine | Freshen |
 //!    FreshenOnce | ServeStale | Refetch | PassThrough | Refuse`.
 //! 7. To be stored, the store hands out a [`store::Fill`] that has reserved its bytes. A task of its own writes
-//!    it while clients read it; where nothing can be reserved, or the body passes the limit, it flows through,
-//!    paced by its readers. A fill that nobody reads is finished only if that is cheap, and if
-//!    not too much runs for no client (`cache::background`).
+//!    it while clients read it, unless all of it has come with the head; where nothing can be reserved, or the
+//!    body passes the limit, it flows through, paced by its readers. A fill that nobody reads is finished only if that
+//!    is cheap, and if not too much runs for no client (`cache::background`).
 //! 8. `cache::serve` applies the client's conditions, range and method to what is stored, with Age. `forward`
 //!    adds Via and Cache-Status; the metered body sends the record when its last byte is through.
 //!

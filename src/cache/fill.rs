@@ -4,6 +4,7 @@
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::background::{Background, Running};
@@ -83,8 +84,13 @@ pub(crate) fn begin(
     let leader = leader.take();
     if let Some(fill) = fill {
         let patience = Patience::new(Arc::clone(&cache.background), Arc::clone(&place.target), running);
-        let pumped = pump(Arc::clone(cache), place.clone(), fill, body, leader, patience, buffered.clone());
-        cache.shutdown.spawn(pumped);
+        let mut pumped =
+            Box::pin(pump(Arc::clone(cache), place.clone(), fill, body, leader, patience, buffered.clone()));
+        // A small body has come with its head: stored before anybody reads it, it needs no task, and leaves for its
+        // client in one piece. Whoever waits for what has not come is the task.
+        if pumped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            cache.shutdown.spawn(pumped);
+        }
     }
     Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers, buffered })
 }

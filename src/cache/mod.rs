@@ -269,15 +269,16 @@ impl Cache {
         }
     }
 
-    /// Asks the origin, as `planned` says.
+    /// Asks the origin, as `planned` says. What is not asked on most ways is boxed by itself: a future is moved as large
+    /// as its largest way.
     pub async fn respond(self: &Arc<Self>, ask: Ask, planned: Planned) -> Result<Served, Failure> {
         let Planned { key, generation, candidates, plan, now } = planned;
         let errand = match Errand::of(&plan, &candidates) {
             Ok(errand) => errand,
-            Err((forward, reason)) => return self.bypass(ask, forward, reason).await,
+            Err((forward, reason)) => return Box::pin(self.bypass(ask, forward, reason)).await,
         };
         if ask.method == Method::HEAD {
-            return self.head(ask, key, generation, &candidates, errand).await;
+            return Box::pin(self.head(ask, key, generation, &candidates, errand)).await;
         }
         let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
         if !errand.store || !facts.may_lead() || self.uncacheable.remembers(&key, now) {
@@ -543,7 +544,7 @@ impl Cache {
             leader,
             background: Some(running),
         };
-        let work = obtain(Arc::clone(self), order);
+        let work = Box::pin(obtain(Arc::clone(self), order));
         self.shutdown.spawn(async move {
             if let Err(failure) = work.await {
                 tracing::debug!(%failure, "a background validation failed");

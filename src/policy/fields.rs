@@ -6,7 +6,9 @@
 //! Reading slices the blob, so a hit copies no value.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::LazyLock;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -63,6 +65,9 @@ static KNOWN: [HeaderName; 47] = [
     header::X_XSS_PROTECTION,
     header::TE,
 ];
+
+static CODES: LazyLock<HashMap<&HeaderName, u8, ahash::RandomState>> =
+    LazyLock::new(|| KNOWN.iter().zip(1..).collect());
 
 /// From this length on, a length takes five bytes instead of one.
 const LONG: u8 = u8::MAX;
@@ -233,7 +238,7 @@ impl fmt::Debug for Fields {
 }
 
 fn code(name: &HeaderName) -> Option<u8> {
-    KNOWN.iter().position(|known| known == name).and_then(|index| u8::try_from(index + 1).ok())
+    CODES.get(name).copied()
 }
 
 fn length_size(length: usize) -> usize {

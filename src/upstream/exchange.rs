@@ -205,7 +205,8 @@ async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Res
             return Ok(lease);
         }
     };
-    let (stream, address) = connect::open(way, &destination).await?;
+    // Most requests find a connection: what opens one must not make their futures as large.
+    let (stream, address) = Box::pin(connect::open(way, &destination)).await?;
     let traffic = Arc::new(Traffic::new());
     let wire = Wire::new(stream, Arc::clone(&traffic), Arc::clone(&way.counters));
     let shaken = way.engine.handshake(TokioIo::new(wire)).await;

@@ -674,3 +674,21 @@ fn an_upload_may_outlast_its_response() {
     // And then it is idle.
     assert!(client.wire.ends());
 }
+
+/// The body that came with its head is not sent after it: that would be a system call and a packet more.
+#[test]
+fn a_small_response_leaves_in_one_piece_stored_or_not() {
+    let origin = Origin::start();
+    origin.serve("/stored", "200 OK", &["Cache-Control: max-age=60"], b"the body");
+    origin.serve("/passed", "200 OK", &["Cache-Control: no-store"], b"the body");
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    for path in ["/stored", "/passed"] {
+        for number in 0..20 {
+            let url = origin.url(&format!("{path}?{number}"));
+            client.send(format!("GET {url} HTTP/1.1\r\nHost: h\r\n\r\n"));
+            let first = client.wire.some().unwrap();
+            assert!(first.ends_with(b"the body"), "{path}: {:?}", String::from_utf8_lossy(&first));
+        }
+    }
+}
