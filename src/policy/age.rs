@@ -45,7 +45,7 @@ pub(crate) fn age_field(freshness: &Freshness) -> HeaderValue {
 }
 
 /// The fields of a response served from the store: those stored, exactly one Age, and, unless it was just
-/// validated, without those that `no-cache="..."` names. Via and Cache-Status may be empty: [`places`].
+/// validated, without those that `no-cache="..."` names. Via and Cache-Status may be empty: [`crate::field::places`].
 pub fn served_fields(head: &StoredHead, freshness: &Freshness, validated: bool) -> HeaderMap {
     let mut map = match &head.facts.directives.no_cache {
         NoCache::Fields(names) if !validated => head.fields.to_map_where(ADDED, |name| !names.contains(name)),

@@ -179,7 +179,7 @@ impl Fields {
         self.to_map_where(spare, |_| true)
     }
 
-    /// As a map for a response, with [`places`] for what is added to each.
+    /// As a map for a response, with [`crate::field::places`] for what is added to each.
     ///
     /// A thread keeps the maps of heads that it made more than once lately: to clone one costs a third of
     /// making it.
