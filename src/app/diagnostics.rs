@@ -132,13 +132,14 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Takes a write when it is let, and hands it on.
-    struct Held(Receiver<()>, Sender<String>);
+    /// Tells that a write has come, takes it when it is let, and hands it on.
+    struct Held(Sender<()>, Receiver<()>, Sender<String>);
 
     impl Write for Held {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.recv().map_err(io::Error::other)?;
-            self.1.send(String::from_utf8_lossy(bytes).into_owned()).map_err(io::Error::other)?;
+            self.0.send(()).map_err(io::Error::other)?;
+            self.1.recv().map_err(io::Error::other)?;
+            self.2.send(String::from_utf8_lossy(bytes).into_owned()).map_err(io::Error::other)?;
             Ok(bytes.len())
         }
 
@@ -149,10 +150,13 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_reader_who_does_not_read_and_what_was_lost_is_told() {
+        let (sender, come) = channel();
         let (let_go, held) = channel();
-        let (sender, written) = channel();
-        let diagnostics = Diagnostics::start(Box::new(Held(held, sender))).unwrap();
+        let (taken, written) = channel();
+        let diagnostics = Diagnostics::start(Box::new(Held(sender, held, taken))).unwrap();
         diagnostics.say("first");
+        // Else it might take the others too, when some were lost already, and find room for the rest.
+        come.recv().unwrap();
         let line = "x".repeat(1_000);
         for _ in 0..3 * MOST / line.len() {
             diagnostics.say(&line);
