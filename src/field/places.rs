@@ -17,11 +17,13 @@ pub fn keep(map: &mut HeaderMap) {
     }
 }
 
-/// Adds a line behind those of others, in the place that is kept for it if there is one. An empty line of others says
-/// nothing, and may go.
+/// Adds a line behind those of others, in the place that is kept for it if there is one. An empty line of others that
+/// stands alone says nothing, and may go.
 pub fn append(map: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     match map.try_entry(name) {
-        Ok(Entry::Occupied(mut place)) if place.get().is_empty() => drop(place.insert(value)),
+        Ok(Entry::Occupied(mut place)) if place.get().is_empty() && place.iter().nth(1).is_none() => {
+            drop(place.insert(value));
+        }
         Ok(Entry::Occupied(mut place)) => place.append(value),
         Ok(Entry::Vacant(place)) => drop(place.try_insert(value)),
         Err(_) => {}
@@ -48,6 +50,10 @@ mod tests {
             (
                 &[("via", "a"), ("x", "y"), ("via", "b")],
                 &[("via", "a"), ("via", "b"), ("via", "ours"), ("x", "y"), ("age", ""), ("cache-status", "")],
+            ),
+            (
+                &[("via", ""), ("via", "theirs")],
+                &[("via", ""), ("via", "theirs"), ("via", "ours"), ("age", ""), ("cache-status", "")],
             ),
             (&[("age", "7")], &[("age", "7"), ("via", "ours"), ("cache-status", "")]),
         ] {

@@ -2,8 +2,6 @@
 use http::Version;
 use http::header::{HeaderMap, HeaderValue, VIA};
 
-use super::places;
-
 /// Our name in `Via`, with the members ready that are written with every message.
 #[derive(Clone, Debug)]
 pub struct Pseudonym {
@@ -21,8 +19,12 @@ impl Pseudonym {
 
     /// Adds our member behind those of others: the version of the message as it was received, and our name.
     pub fn append(&self, headers: &mut HeaderMap, received: Version) {
-        let member = &self.members[usize::from(received >= Version::HTTP_11)];
-        places::append(headers, VIA, member.clone());
+        headers.append(VIA, self.member(received));
+    }
+
+    /// Our member alone.
+    pub fn member(&self, received: Version) -> HeaderValue {
+        self.members[usize::from(received >= Version::HTTP_11)].clone()
     }
 
     /// The lines of a message as it goes on by another one of ours: those of others, then our member.

@@ -1,7 +1,7 @@
 //! Requests that are answered by the store or an origin, and tunnels: from the admitted request to the
 //! finished response.
 
-use http::header::{CONNECTION, EXPECT};
+use http::header::{CONNECTION, EXPECT, VIA};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::{Body as _, Frame};
@@ -21,6 +21,7 @@ use crate::access::Grant;
 use crate::body::stall::Stall;
 use crate::body::{self, Body};
 use crate::cache::{Ask, CacheResult, Hop, Look, Outcome, Served};
+use crate::field::places;
 use crate::field::status::{CacheStatus, ProxyError};
 use crate::field::target::Target;
 use crate::field::treatment;
@@ -165,7 +166,7 @@ pub(crate) fn interim(link: Arc<Link>, settings: &Settings) -> OnInterim {
 pub(crate) fn finish(served: Served, mut exchange: Exchange, settings: &Settings) -> Answer {
     let Served { status, mut headers, body, outcome, received, buffered } = served;
     exchange.holds(buffered);
-    settings.pseudonym.append(&mut headers, received);
+    places::append(&mut headers, VIA, settings.pseudonym.member(received));
     cache_status(&outcome, status).append(&mut headers);
     if exchange.link().is_withheld() {
         // Content that was never asked for may still come, and can't be told from the next request. RFC 9110 section
