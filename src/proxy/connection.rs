@@ -29,8 +29,8 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a connection may wait for its next request with all that serves one. Then it waits with little more than
-/// its socket: some 20 KiB less, and a microsecond more at the next request. One that is in use never gets there, and
-/// ten thousand that come one after the other never have all of it at once.
+/// its socket: 2 KiB, where hyper's buffers alone are 16. Short, so that of many that come one after the other few have
+/// all of it at once; one that is busy does not get there.
 const PARKED_AFTER: Duration = Duration::from_millis(25);
 
 /// Serves `stream` until it ends. Never fails: what goes wrong is counted and ends the connection.

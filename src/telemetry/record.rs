@@ -49,7 +49,7 @@ pub struct Record {
     pub content_type: Option<HeaderValue>,
     /// The request's User-Agent: the combined format shows it, `None` with others.
     pub user_agent: Option<HeaderValue>,
-    /// The request's Referer: the combined format shows it, cut as a URL is.
+    /// The request's Referer: the combined format shows it, cut as a URL is, `None` with others.
     pub referer: Option<HeaderValue>,
 }
 

@@ -33,6 +33,12 @@ fn scaled<T>(share: T, all: T) -> T {
     if binary().is_some() { all } else { share }
 }
 
+/// Of clients that read slowly. One of 4 KiB is opened again by the kernel's probes alone, which are minutes apart in the
+/// end: too long for all of a load.
+fn receive_buffer() -> usize {
+    scaled(4 << 10, 64 << 10)
+}
+
 /// An origin for more requests than one that remembers them has memory for: `/PATH/LENGTH` has a body of that length,
 /// which may be stored.
 fn plain_origin() -> SocketAddr {
@@ -79,7 +85,7 @@ fn a_flood_of_addresses_leaves_the_store_within_its_bound_and_what_is_hot_in_it(
     let slow = [0, 1].map(|number| {
         let mut client = proxy.client();
         // Little of it fits into the kernel's buffers.
-        socket2::SockRef::from(client.wire.socket()).set_recv_buffer_size(64 << 10).unwrap();
+        socket2::SockRef::from(client.wire.socket()).set_recv_buffer_size(receive_buffer()).unwrap();
         client.begin("GET", &format!("http://{origin}/slow-{number}/{large}"), &[], "");
         let head = client.head("GET");
         (client, head)
@@ -210,7 +216,7 @@ fn slow_readers_of_large_bodies_cost_little_each_and_their_origins_wait() {
     let mut readers: Vec<_> = (0..count)
         .map(|number| {
             let socket = TcpStream::connect(proxy.address).unwrap();
-            socket2::SockRef::from(&socket).set_recv_buffer_size(64 << 10).unwrap();
+            socket2::SockRef::from(&socket).set_recv_buffer_size(receive_buffer()).unwrap();
             let url = origin.url(&format!("/x?{number}"));
             (&socket).write_all(format!("GET {url} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).unwrap();
             socket
@@ -425,7 +431,6 @@ fn many_variants_cost_little_more_than_one() {
     // In an order that is not the one that is stored, so that it is not recognised as it stands.
     ask("/one", &long.join(",")).assert_status(200);
     let turned = long.iter().rev().map(String::as_str).collect::<Vec<_>>().join(", ");
-    ask("/one", &turned[..turned.len().min(50_000)]).assert_status(200);
     let one = cost(&proxy, &|_| drop(ask("/one", &turned)));
     let many = cost(&proxy, &|_| drop(ask("/many", &turned)));
     println!("one variant: {one} ms, {VARIANTS}: {many} ms");

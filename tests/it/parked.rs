@@ -1,4 +1,5 @@
-//! Connections that are idle for a while wait with little more than their socket, and nobody notices.
+//! Connections that are idle for a while wait with little more than their socket, and nobody notices. (That they do is
+//! told by the memory that they take: `loads`.)
 
 use crate::support::proxy::Signal;
 use crate::support::{Client, Origin, Proxy};
