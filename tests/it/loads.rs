@@ -75,7 +75,8 @@ fn length(number: usize) -> usize {
 fn a_flood_of_addresses_leaves_the_store_within_its_bound_and_what_is_hot_in_it() {
     const CLIENTS: usize = 8;
     let store = scaled(4, 64) * MIB;
-    let addresses = scaled(10_000, 1_000_000);
+    // With a quarter of these, what is hot is not always known for it by the half: 75 to 98 % hits were seen.
+    let addresses = scaled(40_000, 1_000_000);
     let origin = plain_origin();
     let url = |kind: &str, number: usize| format!("http://{origin}/{kind}-{number}/{}", length(number));
     let hot = (store / 5 / (5 * KIB)) as usize;
