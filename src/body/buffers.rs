@@ -26,6 +26,9 @@ const UNIT: u64 = 1024;
 /// What a direction takes of which hardly anything has come: hyper's first read buffer, and as much again.
 pub const FLOOR: u64 = 16 * 1024;
 
+/// One that can use more than it needs gets one part of so many at most.
+const SHARES: u64 = 1024;
+
 /// The figures. Bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -231,28 +234,40 @@ impl Buffered {
 #[derive(Debug)]
 pub struct Pair<'a> {
     buffers: &'a Buffers,
-    bytes: u64,
+    each: usize,
     // An asynchronous lock: whoever waits for his turn holds it, and the other one shares what he gets.
     held: tokio::sync::Mutex<Weak<Held>>,
 }
 
 impl<'a> Pair<'a> {
-    /// `bytes` for both.
-    pub fn new(buffers: &'a Buffers, bytes: u64) -> Self {
-        Self { buffers, bytes, held: tokio::sync::Mutex::default() }
+    /// Bytes that each is sure of.
+    pub fn new(buffers: &'a Buffers, each: usize) -> Self {
+        Self { buffers, each, held: tokio::sync::Mutex::default() }
     }
 
-    /// What the other direction has taken, else as much when it is this one's turn.
-    pub async fn take(&self) -> Option<Buffered> {
+    /// What one of them may ask for where it can use more.
+    pub fn larger(&self) -> usize {
+        usize::try_from(self.buffers.total() / SHARES).unwrap_or(usize::MAX)
+    }
+
+    /// What the other direction has taken, else as much when it is this one's turn; and how many bytes of it are this
+    /// one's. More than each is sure of is had by the first only, and only where it is free.
+    pub async fn take(&self, wanted: usize) -> (Option<Buffered>, usize) {
         let mut held = self.held.lock().await;
         if let Some(held) = held.upgrade() {
-            return Some(Buffered(held));
+            return (Some(Buffered(held)), wanted.min(self.each));
         }
-        let rest = self.buffers.turn(&self.buffers.0.rest, self.bytes).await?;
-        let taken = Held { buffers: self.buffers.clone(), _floor: None, rest: Mutex::new(Some(rest)) };
+        let rest = &self.buffers.0.rest;
+        let more = if wanted > self.each { rest.take((wanted + self.each) as u64) } else { None };
+        let (bytes, permit) = match more {
+            Some(more) => (wanted, Some(more)),
+            None => (wanted.min(self.each), self.buffers.turn(rest, 2 * self.each as u64).await),
+        };
+        let Some(permit) = permit else { return (None, bytes) };
+        let taken = Held { buffers: self.buffers.clone(), _floor: None, rest: Mutex::new(Some(permit)) };
         let taken = Buffered(Arc::new(taken));
         *held = Arc::downgrade(&taken.0);
-        Some(taken)
+        (Some(taken), bytes)
     }
 }
 
@@ -375,12 +390,28 @@ mod tests {
     #[test]
     fn two_directions_take_together() {
         let all = buffers(8 * K);
-        let pair = Pair::new(&all, 8 * K);
-        let Poll::Ready(Some(up)) = now(pair.take()) else { panic!("it is free") };
-        let Poll::Ready(Some(down)) = now(pair.take()) else { panic!("it is there") };
+        let pair = Pair::new(&all, 4096);
+        let Poll::Ready((Some(up), 4096)) = now(pair.take(4096)) else { panic!("it is free") };
+        let Poll::Ready((Some(down), 1000)) = now(pair.take(1000)) else { panic!("it is there") };
         drop(up);
         assert_eq!(all.stats().used, 8 * K);
         drop(down);
         assert_eq!(all.stats().used, 0);
+    }
+
+    #[test]
+    fn a_direction_that_can_use_more_gets_it_where_it_is_free_and_does_not_wait_for_it() {
+        let all = buffers(20 * K);
+        let (one, other) = (Pair::new(&all, 4096), Pair::new(&all, 4096));
+        let Poll::Ready((Some(much), 8192)) = now(one.take(8192)) else { panic!("it is free") };
+        assert_eq!(all.stats().used, 12 * K);
+        let Poll::Ready((Some(second), 4096)) = now(one.take(8192)) else { panic!("its own is there") };
+        let Poll::Ready((Some(_third), 4096)) = now(other.take(8192)) else { panic!("less is free") };
+        assert_eq!(all.stats().used, 20 * K);
+        drop((much, second));
+        assert_eq!(all.stats().used, 8 * K);
+        let of = |total| Buffers::new(&Options { total, response: 0, request: 0 });
+        assert_eq!(Pair::new(&of(1 << 30), 1).larger(), 1 << 20);
+        assert_eq!(Pair::new(&of(1 << 26), 1).larger(), 1 << 16);
     }
 }

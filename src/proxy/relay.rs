@@ -19,9 +19,11 @@ use crate::shutdown::Shutdown;
 const SILENT_WHILE_DRAINING: Duration = Duration::from_secs(2);
 /// Bytes moved at once: what a pipe holds by default.
 const PIECE: usize = 64 * 1024;
+/// The most that a pipe is made to hold where much comes in a row: half the system calls, and no more. Bytes.
+const LARGE: usize = 1024 * 1024;
 /// Bytes of a tunnel through our own memory that hardly carries any.
 const SMALL: usize = 4 * 1024;
-/// How long it keeps a large piece after the last bytes.
+/// How long a direction keeps a large piece, or a large pipe, after the last bytes.
 const MORE: Duration = Duration::from_secs(1);
 
 /// Where the bytes of one direction are counted.
@@ -115,7 +117,7 @@ pub(crate) async fn relay(
     way: &Way<'_>,
 ) -> End {
     let carried = way.carried;
-    let pieces = Pair::new(way.buffers, 2 * PIECE as u64);
+    let pieces = Pair::new(way.buffers, PIECE);
     let moved = async {
         match far {
             Far::Tcp(far) => {
@@ -222,35 +224,101 @@ async fn pour(
     count: Count<'_>,
     allowance: Option<&Allowance>,
 ) -> io::Result<()> {
-    use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+    use rustix::pipe::{SpliceFlags, splice};
     use tokio::io::Interest;
 
     from.readable().await?;
-    let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+    let mut pipe = Pipe::new()?;
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    let most = allowance.map_or(PIECE, Allowance::piece);
+    // What has come without a pause. Bytes.
+    let mut burst = 0;
     loop {
         may_send(allowance).await;
-        from.readable().await?;
+        if tokio::time::timeout(MORE, from.readable()).await.is_err() {
+            burst = 0;
+            pipe.shrink();
+            from.readable().await?;
+        }
+        let most = allowance.map_or(pipe.size, Allowance::piece);
         // A pipe that holds bytes is a buffer; one that waits for them is none.
-        let _buffered = pieces.take().await;
+        let (_buffered, most) = pieces.take(most).await;
         // The pipe is empty here, so "would block" can only mean that the socket has nothing.
-        let splice_in = || Ok(splice(from, None, &writer, None, most, flags)?);
+        let splice_in = || Ok(splice(from, None, &pipe.writer, None, most, flags)?);
         let mut held = match from.try_io(Interest::READABLE, splice_in) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
             Ok(0) => return end_of(to),
             held => held?,
         };
+        burst += held;
         while held > 0 {
             // The pipe holds bytes here, so "would block" can only mean that the socket takes nothing.
-            let moved =
-                to.async_io(Interest::WRITABLE, || Ok(splice(&reader, None, to, None, held, flags)?)).await?;
+            let splice_out = || Ok(splice(&pipe.reader, None, to, None, held, flags)?);
+            let moved = to.async_io(Interest::WRITABLE, splice_out).await?;
             if moved == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             held -= moved;
             count.0.add(count.1, moved);
             sent(allowance, moved);
+        }
+        if burst >= LARGE && allowance.is_none() {
+            pipe.grow(pieces.larger().min(LARGE));
+        }
+    }
+}
+
+/// What carries one direction of a tunnel from socket to socket.
+#[cfg(target_os = "linux")]
+struct Pipe {
+    reader: std::os::fd::OwnedFd,
+    writer: std::os::fd::OwnedFd,
+    /// Bytes that it may hold.
+    size: usize,
+}
+
+/// How many pipes are larger than by default. A user who is not root may have 64 MiB of them by default
+/// (`fs.pipe-user-pages-soft`), and what is beyond gets hardly any.
+#[cfg(target_os = "linux")]
+static LARGER: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+#[cfg(target_os = "linux")]
+const MOST_LARGER: usize = 32;
+
+#[cfg(target_os = "linux")]
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        Ok(Self { reader, writer, size: PIECE })
+    }
+
+    /// Fewer and larger pieces, where that is allowed.
+    fn grow(&mut self, size: usize) {
+        if self.size > PIECE || size <= PIECE {
+            return;
+        }
+        if LARGER.fetch_add(1, Ordering::Relaxed) < MOST_LARGER
+            && rustix::pipe::fcntl_setpipe_size(&self.writer, size).is_ok()
+        {
+            self.size = size;
+        } else {
+            LARGER.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// To be called when it is empty.
+    fn shrink(&mut self) {
+        if self.size > PIECE && rustix::pipe::fcntl_setpipe_size(&self.writer, PIECE).is_ok() {
+            self.size = PIECE;
+            LARGER.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if self.size > PIECE {
+            LARGER.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -264,8 +332,8 @@ async fn pour(
     count: Count<'_>,
     allowance: Option<&Allowance>,
 ) -> io::Result<()> {
-    let _buffered = pieces.take().await;
-    let mut piece = vec![0; allowance.map_or(PIECE, Allowance::piece)];
+    let (_buffered, most) = pieces.take(allowance.map_or(PIECE, Allowance::piece)).await;
+    let mut piece = vec![0; most];
     loop {
         may_send(allowance).await;
         from.readable().await?;
@@ -315,8 +383,8 @@ where
         if read < SMALL {
             continue;
         }
-        let _buffered = pieces.take().await;
-        let mut large = vec![0; PIECE];
+        let (_buffered, most) = pieces.take(PIECE).await;
+        let mut large = vec![0; most];
         while let Ok(read) = tokio::time::timeout(MORE, from.read(&mut large)).await {
             match read? {
                 0 => return closed(&mut to).await,
