@@ -42,7 +42,7 @@ pub use between::Between;
 pub use budget::{Budget, Reservation};
 pub use buffers::{Buffered, Buffers};
 pub use memory::{Strain, resident_memory, usable_memory};
-pub use metered::{Done, Ended, Metered};
+pub use metered::{Done, Ended, Metered, Piece};
 pub use multipart::{Multipart, Part};
 pub use shared::{Gone, Reader, SharedBody, Writer, shared};
 pub use span::Span;

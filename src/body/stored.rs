@@ -4,10 +4,11 @@
 //! their own reservations (see `builder`), so the ledger counts them until the last slice anywhere is gone,
 //! be it in the write queue of a slow connection.
 
+use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// A stored body, or a range of one. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,7 +18,15 @@ pub struct StoredBody(Pieces);
 #[derive(Clone, Debug)]
 enum Pieces {
     One(Bytes),
-    Many { pieces: Arc<[Bytes]>, start: u64, end: u64 },
+    Many(Box<Window>),
+}
+
+/// The bytes from `start` to `end` of several pieces.
+#[derive(Clone, Debug)]
+struct Window {
+    pieces: Arc<[Bytes]>,
+    start: u64,
+    end: u64,
 }
 
 impl Default for StoredBody {
@@ -37,14 +46,14 @@ impl StoredBody {
             return Self(Pieces::One(pieces.pop().unwrap_or_default()));
         }
         let end = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self(Pieces::Many { pieces: pieces.into(), start: 0, end })
+        Self(Pieces::Many(Box::new(Window { pieces: pieces.into(), start: 0, end })))
     }
 
     /// Bytes in it.
     pub fn len(&self) -> u64 {
         match &self.0 {
             Pieces::One(bytes) => bytes.len() as u64,
-            Pieces::Many { start, end, .. } => end - start,
+            Pieces::Many(window) => window.end - window.start,
         }
     }
 
@@ -57,7 +66,7 @@ impl StoredBody {
     pub fn pieces(&self) -> usize {
         match &self.0 {
             Pieces::One(bytes) => usize::from(!bytes.is_empty()),
-            Pieces::Many { pieces, .. } => pieces.len(),
+            Pieces::Many(window) => window.pieces.len(),
         }
     }
 
@@ -71,8 +80,10 @@ impl StoredBody {
         }
         match &self.0 {
             Pieces::One(bytes) => Self(Pieces::One(bytes.slice(from as usize..to as usize))),
-            Pieces::Many { pieces, start, .. } => {
-                Self(Pieces::Many { pieces: Arc::clone(pieces), start: start + from, end: start + to })
+            Pieces::Many(window) => {
+                let Window { pieces, start, .. } = &**window;
+                let slice = Window { pieces: Arc::clone(pieces), start: start + from, end: start + to };
+                Self(Pieces::Many(Box::new(slice)))
             }
         }
     }
@@ -91,7 +102,8 @@ impl StoredBody {
             Pieces::One(bytes) => {
                 Stored { left: bytes.len() as u64, rest: Rest::One(bytes.clone()), index: 0, offset: 0 }
             }
-            Pieces::Many { pieces, start, end } => {
+            Pieces::Many(window) => {
+                let Window { pieces, start, end } = &**window;
                 let mut stored =
                     Stored { left: end - start, rest: Rest::Many(Arc::clone(pieces)), index: 0, offset: 0 };
                 stored.seek(*start);
@@ -104,7 +116,7 @@ impl StoredBody {
     pub fn to_bytes(&self) -> Bytes {
         match &self.0 {
             Pieces::One(bytes) => bytes.clone(),
-            Pieces::Many { .. } => {
+            Pieces::Many(_) => {
                 let mut all = Vec::with_capacity(self.len() as usize);
                 self.read().for_each(|piece| all.extend_from_slice(&piece));
                 all.into()
@@ -116,7 +128,7 @@ impl StoredBody {
     pub(super) fn into_one(self) -> Result<Bytes, Self> {
         match self.0 {
             Pieces::One(bytes) => Ok(bytes),
-            many @ Pieces::Many { .. } => Err(Self(many)),
+            many @ Pieces::Many(_) => Err(Self(many)),
         }
     }
 }
@@ -152,10 +164,26 @@ impl Stored {
     /// The same place, `bytes` further on.
     #[must_use]
     pub fn advanced(mut self, bytes: u64) -> Self {
+        self.pass(bytes);
+        self
+    }
+
+    fn pass(&mut self, bytes: u64) {
         let bytes = bytes.min(self.left);
         self.seek(bytes);
         self.left -= bytes;
-        self
+        if self.left == 0 {
+            // What is read keeps nothing from being freed.
+            *self = Self { rest: Rest::One(Bytes::new()), index: 0, offset: 0, left: 0 };
+        }
+    }
+
+    /// What follows, at most so many bytes of it, and goes on behind that. Copies nothing.
+    #[must_use]
+    pub fn cut(&mut self, most: u64) -> Self {
+        let taken = Self { left: self.left.min(most), ..self.clone() };
+        self.pass(taken.left);
+        taken
     }
 
     fn seek(&mut self, mut bytes: u64) {
@@ -198,6 +226,40 @@ impl Iterator for Stored {
             self.rest = Rest::One(Bytes::new());
         }
         Some(bytes)
+    }
+}
+
+/// As one buffer: several pieces leave in one write.
+impl Buf for Stored {
+    fn remaining(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
+    }
+
+    fn chunk(&self) -> &[u8] {
+        let piece = self.pieces().get(self.index).map_or(&[][..], |piece| &piece[self.offset..]);
+        &piece[..piece.len().min(self.remaining())]
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.pass(bytes as u64);
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let (mut left, mut offset) = (self.remaining(), self.offset);
+        let pieces = self.pieces().get(self.index..).unwrap_or_default();
+        let mut filled = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            let piece = &piece[offset..];
+            offset = 0;
+            let piece = &piece[..piece.len().min(left)];
+            if piece.is_empty() {
+                break;
+            }
+            left -= piece.len();
+            *slice = IoSlice::new(piece);
+            filled += 1;
+        }
+        filled
     }
 }
 
@@ -246,7 +308,7 @@ mod tests {
         #[test]
         fn any_slice_of_any_pieces_reads_as_the_same_bytes(
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8),
-            from in 0u64..100, length in 0u64..100, skip in 0u64..100,
+            from in 0u64..100, length in 0u64..100, skip in 0u64..100, most in 1u64..50, wrote in 1u64..20,
         ) {
             let all = pieces.concat();
             let body = StoredBody::new(pieces.into_iter().map(Bytes::from).collect());
@@ -255,7 +317,28 @@ mod tests {
             let slice = body.slice(from..from + length);
             prop_assert_eq!(&slice.to_bytes()[..], &all[start..end]);
             let rest: Vec<u8> = slice.read().advanced(skip).flatten().collect();
-            prop_assert_eq!(&rest[..], &all[(start + skip as usize).min(end)..end]);
+            let expected = &all[(start + skip as usize).min(end)..end];
+            prop_assert_eq!(&rest[..], expected);
+            // As buffers, written in parts.
+            let mut reader = slice.read().advanced(skip);
+            let mut written = Vec::new();
+            loop {
+                let mut buffer = reader.cut(most);
+                if buffer.left() == 0 {
+                    break;
+                }
+                while buffer.has_remaining() {
+                    let mut slices = [IoSlice::new(&[]); 3];
+                    let filled = buffer.chunks_vectored(&mut slices);
+                    prop_assert!(filled > 0);
+                    let all: Vec<u8> = slices.iter().take(filled).flat_map(|slice| slice.to_vec()).collect();
+                    prop_assert_eq!(buffer.chunk(), &slices[0][..]);
+                    let now = (wrote as usize).min(all.len());
+                    written.extend_from_slice(&all[..now]);
+                    buffer.advance(now);
+                }
+            }
+            prop_assert_eq!(&written[..], expected);
         }
     }
 }
