@@ -74,18 +74,21 @@ impl Cache {
             return Explained { told, failure: None };
         }
         let asking = Asking::of(&plan, &candidates);
-        let mut outgoing = hop.outgoing(&headers);
-        // A HEAD goes on as it is.
-        if !facts.is_head() {
-            asking.put(&mut outgoing);
-        }
+        let outgoing = || {
+            let mut outgoing = hop.outgoing(&headers);
+            // A HEAD goes on as it is.
+            if method != Method::HEAD {
+                asking.put(&mut outgoing);
+            }
+            outgoing
+        };
         let request_time = self.clock.now();
         let sent = self
             .upstream
             .send(Call {
-                target: target.clone(),
+                target: &target,
                 method: method.clone(),
-                headers: outgoing,
+                headers: &outgoing,
                 body: Body::Empty,
                 grant: grant.clone(),
                 on_interim: None,

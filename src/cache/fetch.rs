@@ -26,7 +26,6 @@ use super::flight::{Followers, Landing, Leader};
 use crate::access::Grant;
 use crate::body::{Body, Buffered, SharedBody};
 use crate::clock::Moment;
-use crate::field::target::Target;
 use crate::field::via::Pseudonym;
 use crate::policy::{self, Asked, Plan, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
 use crate::store::{Candidates, StoredResponse};
@@ -133,7 +132,7 @@ pub(crate) struct Order {
     pub(crate) place: Place,
     pub(crate) method: Method,
     /// The client's end-to-end fields.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Arc<HeaderMap>,
     pub(crate) has_content: bool,
     pub(crate) body: Body,
     pub(crate) hop: Hop,
@@ -239,16 +238,20 @@ async fn attempt(
 ) -> Result<Brought, Failure> {
     let mut body = std::mem::replace(&mut order.body, Body::Empty);
     loop {
-        let mut headers = order.hop.outgoing(&order.headers);
-        order.asking.put(&mut headers);
+        let (hop, received, asking) = (&order.hop, &order.headers, &order.asking);
+        let headers = || {
+            let mut headers = hop.outgoing(received);
+            asking.put(&mut headers);
+            headers
+        };
         let request_time = cache.clock.now();
         let rule = order.place.settings.rules.find(&order.place.target);
         let sent = cache
             .upstream
             .send(Call {
-                target: Target::clone(&order.place.target),
+                target: &order.place.target,
                 method: order.method.clone(),
-                headers,
+                headers: &headers,
                 body: std::mem::replace(&mut body, Body::Empty),
                 grant: order.grant.clone(),
                 on_interim: order.interim.clone(),

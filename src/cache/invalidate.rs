@@ -11,7 +11,6 @@ use super::fill::{self, Place};
 use super::{Ask, Cache, CacheResult, Errand, Failure, Outcome, Served, serve};
 use crate::body::Body;
 use crate::field::status::Forward;
-use crate::field::target::Target;
 use crate::policy::{self, HeadEffect, Reason, RequestFacts, Terms};
 use crate::store::{CacheKey, Candidates, Generation};
 use crate::upstream::{Call, Received, UpstreamError};
@@ -57,7 +56,7 @@ impl Cache {
                 let begun = fill::begin(self, &place, &mut None, None, *head, received);
                 let brought = begun.unwrap_or_else(|(received, reason)| Brought::Direct { received, reason });
                 let errand = Errand { forward, reason: None, store: true, asking: Asking::Plain };
-                let mut served = self.brought(&ask, brought, &errand);
+                let mut served = self.brought(&ask, &ask.headers, brought, &errand);
                 // The first class that applies: no GET has missed.
                 served.outcome.result = CacheResult::Bypass;
                 return Ok(served);
@@ -125,10 +124,12 @@ impl Cache {
 
     async fn send(&self, ask: &mut Ask) -> Result<Received, UpstreamError> {
         let rule = ask.settings.rules.find(&ask.target);
+        let (hop, received) = (&ask.hop, &ask.headers);
+        let headers = || hop.outgoing(received);
         let call = Call {
-            target: Target::clone(&ask.target),
+            target: &ask.target,
             method: ask.method.clone(),
-            headers: ask.hop.outgoing(&ask.headers),
+            headers: &headers,
             body: std::mem::replace(&mut ask.body, Body::Empty),
             grant: ask.grant.clone(),
             on_interim: ask.interim.take(),

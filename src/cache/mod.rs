@@ -393,17 +393,19 @@ impl Cache {
         leader: Option<Leader>,
     ) -> Result<Served, Failure> {
         let followers = leader.as_ref().map(Leader::followers);
-        let order = Self::order(&mut ask, key, generation, &errand, leader);
+        let headers = Arc::new(std::mem::take(&mut ask.headers));
+        let order = Self::order(&mut ask, Arc::clone(&headers), key, generation, &errand, leader);
         let work = Box::pin(obtain(Arc::clone(self), order));
         let brought = match followers {
             Some(followers) => Adopted::new(Arc::clone(self), work, followers).await?,
             None => work.await?,
         };
-        Ok(self.brought(&ask, brought, &errand))
+        Ok(self.brought(&ask, &headers, brought, &errand))
     }
 
     fn order(
         ask: &mut Ask,
+        headers: Arc<HeaderMap>,
         key: CacheKey,
         generation: Generation,
         errand: &Errand,
@@ -417,7 +419,7 @@ impl Cache {
                 settings: Arc::clone(&ask.settings),
             },
             method: ask.method.clone(),
-            headers: ask.headers.clone(),
+            headers,
             has_content: ask.has_content,
             body: std::mem::replace(&mut ask.body, Body::Empty),
             hop: ask.hop.clone(),
@@ -430,10 +432,10 @@ impl Cache {
         }
     }
 
-    /// Makes an answer to this request of what a fetch brought.
-    fn brought(&self, ask: &Ask, brought: Brought, errand: &Errand) -> Served {
+    /// Makes an answer to this request, with these fields, of what a fetch brought.
+    fn brought(&self, ask: &Ask, headers: &HeaderMap, brought: Brought, errand: &Errand) -> Served {
         let rule = ask.settings.rules.find(&ask.target);
-        let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
+        let facts = RequestFacts::of(&ask.method, headers, ask.has_content);
         let terms = Terms { options: &ask.settings.policy, rule, now: self.clock.now() };
         let outcome = Outcome {
             result: CacheResult::Miss,
@@ -533,7 +535,7 @@ impl Cache {
                 settings: Arc::clone(&ask.settings),
             },
             method: Method::GET,
-            headers,
+            headers: Arc::new(headers),
             has_content: false,
             body: Body::Empty,
             hop: ask.hop.clone(),

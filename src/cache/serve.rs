@@ -165,10 +165,7 @@ fn without_content(
 
 /// Length of the representation, of which a part may be stored. `None` where nobody has told.
 fn complete_length(head: &StoredHead, stored: u64) -> Option<u64> {
-    match &head.completeness {
-        Completeness::Complete => Some(stored),
-        Completeness::Partial { complete_length, .. } => *complete_length,
-    }
+    head.completeness.complete_length(Some(stored))
 }
 
 /// The part of the stored body that is `range` of the representation.

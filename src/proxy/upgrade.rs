@@ -79,9 +79,9 @@ pub(crate) async fn upgrade(
         .upstream
         .send(Call {
             fetch_over_https: settings.cache.rules.find(&target).is_some_and(|r| r.fetch_over_https),
-            target: Target::clone(&target),
+            target: &target,
             method: parts.method,
-            headers,
+            headers: &|| headers.clone(),
             body: Body::Empty,
             grant,
             on_interim: Some(interim(Arc::clone(exchange.link()), &settings)),

@@ -72,9 +72,10 @@ struct Flow {
     on_interim: Option<OnInterim>,
 }
 
-pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Received, UpstreamError> {
-    let Call { target, method, headers, body, grant, on_interim, fetch_over_https, upgrade } = call;
+pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call<'_>) -> Result<Received, UpstreamError> {
+    let Call { target, method, headers: make, body, grant, on_interim, fetch_over_https, upgrade } = call;
     let (scheme, port) = reached_by(target.scheme, target.port, fetch_over_https);
+    let headers = make();
     let parents = way.parents.routes(scheme, &target.host, port, way.clock.now().mono);
     let via = match scheme {
         Scheme::Https if !parents.is_empty() => headers.get_all(VIA).iter().cloned().collect(),
@@ -88,17 +89,16 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
     let gate = (expects(&headers) && !body.is_end_stream()).then(|| Arc::new(Gate::new()));
     let options = &way.options;
     let form = if scheme == Scheme::Http && !to.parents.is_empty() { Form::Absolute } else { Form::Origin };
-    let headers = outgoing(&target, headers, &body, upgrade)?;
+    let headers = outgoing(target, headers, &body, upgrade.clone())?;
     let (upload, progress) = Upload::new(body, gate.clone(), options.expect_timeout);
     let flow = Flow { gate, progress, on_interim };
 
     let mut request = Request::new(upload);
     *request.method_mut() = method.clone();
-    *request.uri_mut() = uri(&target, form)?;
+    *request.uri_mut() = uri(target, form)?;
     *request.headers_mut() = headers;
 
     let mut fresh = false;
-    let mut replay = None;
     loop {
         let (mut lease, parent) = lease(way, &to, fresh).await?;
         // Only now: who waits for a connection must not hold what those wait for that have one.
@@ -106,11 +106,7 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
         if form == Form::Absolute {
             authorize(request.headers_mut(), &way.parents, parent);
         }
-        // The last chance is a new connection, so nothing is kept back for it.
-        if lease.reused && replayable {
-            replay = Some(copy(&request));
-        }
-        let missed = match attempt(options, &flow, &mut lease, request).await {
+        let missed = match attempt(options, &flow, &mut lease, request, replayable).await {
             Ok(response) => {
                 let asked = Asked { method: &method, upgrade: upgrades, max_fields: options.max_fields };
                 return receive(way, flow, lease, parent, asked, response, buffered).await;
@@ -118,16 +114,22 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call) -> Result<Rec
             Err(missed) => missed,
         };
         let Missed { error, unwritten } = missed;
-        request = match (unwritten, replay.take()) {
-            (Some(request), _) if lease.reused => *request,
-            (None, Some(copy)) if lease.link.traffic.withheld() => copy,
-            // This type says that not a byte of an answer came.
-            (None, Some(copy))
-                if method.is_idempotent() && error.kind == ProxyError::ConnectionTerminated =>
+        // This type says that not a byte of an answer came.
+        let unanswered = error.kind == ProxyError::ConnectionTerminated;
+        request = match unwritten {
+            // The last chance is a new connection.
+            _ if !lease.reused => return Err(error.at(lease.link.address)),
+            Some(request) => *request,
+            None if replayable
+                && (lease.link.traffic.withheld() || (method.is_idempotent() && unanswered)) =>
             {
-                copy
+                let mut again = Request::new(Upload::new(Body::Empty, None, Duration::ZERO).0);
+                *again.method_mut() = method.clone();
+                *again.uri_mut() = uri(target, form)?;
+                *again.headers_mut() = outgoing(target, make(), &Body::Empty, upgrade.clone())?;
+                again
             }
-            _ => return Err(error.at(lease.link.address)),
+            None => return Err(error.at(lease.link.address)),
         };
         way.counters.retried.fetch_add(1, Relaxed);
         fresh = true;
@@ -286,15 +288,6 @@ fn expects(headers: &HeaderMap) -> bool {
     last.is_some_and(|line| line.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// The same request again; it has no body.
-fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::new(Body::Empty, None, Duration::ZERO).0);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
 /// An attempt that brought no response head.
 struct Missed {
     error: UpstreamError,
@@ -307,6 +300,7 @@ async fn attempt(
     flow: &Flow,
     lease: &mut Lease,
     mut request: Request<Upload>,
+    replayable: bool,
 ) -> Result<Response<Incoming>, Missed> {
     let traffic = Arc::clone(&lease.link.traffic);
     let read_before = traffic.read();
@@ -332,7 +326,7 @@ async fn attempt(
     // Not where bytes of another protocol may follow: there each direction ends by itself.
     traffic.read_on(flow.progress.is_some());
     if lease.reused {
-        traffic.doubt();
+        traffic.doubt(replayable);
     }
     let mut timer = pin!(sleep(tick));
     let mut response = pin!(lease.link.sender.try_send_request(request));

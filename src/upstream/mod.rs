@@ -150,15 +150,18 @@ pub enum Resolver {
 /// stripped for the client.
 pub type OnInterim = Arc<dyn Fn(StatusCode, Version, HeaderMap) + Send + Sync>;
 
+/// Makes the fields of a request: once for each time that it is sent.
+pub type Headers<'a> = dyn Fn() -> HeaderMap + Send + Sync + 'a;
+
 /// One request to an origin.
-pub struct Call {
+pub struct Call<'a> {
     /// What is asked for. `Host` is set from its authority.
-    pub target: Target,
+    pub target: &'a Target,
     /// The method.
     pub method: Method,
     /// End-to-end fields, stripped of what concerns the client's connection. `Expect` stays; our member of `Via` is
     /// among them.
-    pub headers: HeaderMap,
+    pub headers: &'a Headers<'a>,
     /// The body, its trailers stripped as the fields are.
     pub body: Body,
     /// Judges each address before it is dialled.
@@ -249,7 +252,7 @@ impl Upstream {
     }
 
     /// Sends a request and waits for the head of its final response.
-    pub async fn send(&self, call: Call) -> Result<Received, UpstreamError> {
+    pub async fn send(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
         let way = self.0.way.load_full();
         exchange::send(&way, &self.0.buffers, call).await.inspect_err(|error| self.0.counters.failed(error))
     }

@@ -51,11 +51,11 @@ fn target(url: &str) -> Target {
     Target::absolute(&url.parse().unwrap()).unwrap()
 }
 
-fn get(url: &str) -> Call {
+fn get(url: &str) -> Call<'static> {
     Call {
-        target: target(url),
+        target: Box::leak(Box::new(target(url))),
         method: Method::GET,
-        headers: HeaderMap::new(),
+        headers: &HeaderMap::new,
         body: Body::Empty,
         grant: anywhere(),
         on_interim: None,
@@ -64,11 +64,11 @@ fn get(url: &str) -> Call {
     }
 }
 
-fn at(address: SocketAddr) -> Call {
+fn at(address: SocketAddr) -> Call<'static> {
     get(&format!("http://{address}/"))
 }
 
-fn post(address: SocketAddr, body: Body) -> Call {
+fn post(address: SocketAddr, body: Body) -> Call<'static> {
     Call { method: Method::POST, body, ..at(address) }
 }
 
@@ -141,7 +141,7 @@ async fn closed(mut stream: TcpStream) -> bool {
     true
 }
 
-async fn send(upstream: &Upstream, call: Call) -> Result<Received, UpstreamError> {
+async fn send(upstream: &Upstream, call: Call<'_>) -> Result<Received, UpstreamError> {
     tokio::time::timeout(HANG, upstream.send(call)).await.expect("it hangs")
 }
 

@@ -100,6 +100,8 @@ pub(super) struct Traffic {
     last: AtomicU64,
     /// Before anything is written, it is to be looked whether the other end is still there, and silent.
     doubted: AtomicBool,
+    /// And before anything is read.
+    doubted_early: AtomicBool,
     /// Nothing of the request was written, since the other end had gone or spoken before.
     withheld: AtomicBool,
     /// What can't be written is no error by itself.
@@ -117,6 +119,7 @@ impl Traffic {
             read: AtomicU64::new(0),
             last: AtomicU64::new(0),
             doubted: AtomicBool::new(false),
+            doubted_early: AtomicBool::new(false),
             withheld: AtomicBool::new(false),
             reads_on: AtomicBool::new(false),
             anew: AtomicBool::new(false),
@@ -129,11 +132,13 @@ impl Traffic {
         self.read.load(Relaxed)
     }
 
-    /// Has the connection looked at before anything is written to it: hyper reads from an idle connection before
-    /// it takes a request, and gives the request back if the connection has ended. What comes between that look and
-    /// the first byte is found by another one: an answer that was there before its request answers nothing.
-    pub(super) fn doubt(&self) {
+    /// Has the connection looked at before the first byte is written to it: an answer that was there before its request
+    /// answers nothing. hyper has taken the request by then. Where it can't be made `again`, there is another look
+    /// before: hyper reads from an idle connection before it takes a request, and gives the request back if the
+    /// connection has ended.
+    pub(super) fn doubt(&self, again: bool) {
         self.doubted.store(true, Relaxed);
+        self.doubted_early.store(!again, Relaxed);
     }
 
     /// Whether the last request that was doubted never left, though hyper has taken it.
@@ -200,7 +205,12 @@ impl Wire {
 
     /// The last look before the first byte of a request.
     fn may_write(&self) -> io::Result<()> {
-        if self.traffic.doubted.swap(false, Relaxed) && self.stream.is_dead() {
+        if !self.traffic.doubted.load(Relaxed) {
+            return Ok(());
+        }
+        self.traffic.doubted.store(false, Relaxed);
+        self.traffic.doubted_early.store(false, Relaxed);
+        if self.stream.is_dead() {
             self.traffic.withheld.store(true, Relaxed);
             // Not one of those that reading tells.
             return Err(io::Error::other("the other end has closed, or spoken unasked"));
@@ -228,7 +238,8 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.traffic.doubted.load(Relaxed) && self.stream.is_dead() {
+        if self.traffic.doubted_early.load(Relaxed) && self.stream.is_dead() {
+            self.traffic.doubted_early.store(false, Relaxed);
             self.traffic.doubted.store(false, Relaxed);
             // An end of the stream.
             return Poll::Ready(Ok(()));
@@ -310,7 +321,7 @@ mod tests {
             let (mut wire, traffic, mut far) = pair().await;
             // A body would be sent on where the other end takes no more: an answer may lie there.
             traffic.read_on(true);
-            traffic.doubt();
+            traffic.doubt(false);
             let mut byte = [0; 1];
             let look = std::future::poll_fn(|cx| {
                 let mut buf = ReadBuf::new(&mut byte);
@@ -333,7 +344,7 @@ mod tests {
     #[tokio::test]
     async fn what_comes_after_the_first_byte_is_the_answers() {
         let (mut wire, traffic, mut far) = pair().await;
-        traffic.doubt();
+        traffic.doubt(true);
         wire.write_all(b"GET ").await.unwrap();
         far.write_all(b"HTTP/1.1 200 OK").await.unwrap();
         arrived(&wire).await;

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderName};
+use http::header::{CONTENT_LENGTH, EXPECT, HeaderName, TRAILER};
 use http::{HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
 
@@ -163,13 +163,12 @@ async fn a_request_goes_out_whole_and_framed() {
     });
     let upstream = upstream(|_| ());
     send(&upstream, get(&format!("http://{address}/a?b=%zz"))).await.unwrap();
-    let mut unknown = at(address);
-    unknown.body = frames(["ab", "c"], End::Well);
-    unknown.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("7"));
+    let seven = &|| HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("7"))]);
+    let unknown = Call { headers: seven, body: frames(["ab", "c"], End::Well), ..at(address) };
     send(&upstream, unknown).await.unwrap();
     send(&upstream, post(address, Body::full("hello"))).await.unwrap();
-    let mut empty = post(address, Body::Empty);
-    empty.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    let none = &|| HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("0"))]);
+    let empty = Call { headers: none, ..post(address, Body::Empty) };
     let last = send(&upstream, empty).await.unwrap();
     assert!(last.reused);
     let heads = origin.await.unwrap();
@@ -198,10 +197,9 @@ async fn a_request_whose_body_breaks_off_never_looks_complete() {
     assert!(!origin.await.unwrap().contains("0\r\n\r\n"));
 }
 
-fn expecting(address: SocketAddr, body: Body) -> Call {
-    let mut call = post(address, body);
-    call.headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
-    call
+fn expecting(address: SocketAddr, body: Body) -> Call<'static> {
+    let headers = &|| HeaderMap::from_iter([(EXPECT, HeaderValue::from_static("100-continue"))]);
+    Call { headers, ..post(address, body) }
 }
 
 #[tokio::test]
@@ -258,7 +256,7 @@ async fn a_refused_expectation_keeps_the_body_in_and_ends_the_connection() {
 }
 
 /// An origin that takes the request's head, says `wire`, and then neither speaks, reads nor closes.
-async fn silent(wire: &'static str, call: impl FnOnce(SocketAddr) -> Call) -> Result<String, ProxyError> {
+async fn silent(wire: &'static str, call: impl FnOnce(SocketAddr) -> Call<'static>) -> Result<String, ProxyError> {
     let (listener, address) = listen().await;
     let origin = tokio::spawn(async move {
         let (stream, _) = say(&listener, wire).await;
@@ -316,8 +314,9 @@ async fn trailers_pass_both_ways_and_those_of_a_response_less_the_forbidden_ones
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", HeaderValue::from_static("1"));
     let sent = [Frame::data(Bytes::from_static(b"a")), Frame::trailers(trailers)];
-    let mut call = post(address, Body::Boxed(Box::pin(Frames { frames: sent.into(), end: End::Well })));
-    call.headers.insert("trailer", HeaderValue::from_static("x-sum"));
+    let headers = &|| HeaderMap::from_iter([(TRAILER, HeaderValue::from_static("x-sum"))]);
+    let body = Body::Boxed(Box::pin(Frames { frames: sent.into(), end: End::Well }));
+    let call = Call { headers, ..post(address, body) };
     let received = send(&upstream(|_| ()), call).await.unwrap();
     let collected = received.body.collect().await.unwrap();
     let names: Vec<_> = collected.trailers().unwrap().keys().map(HeaderName::as_str).collect();
