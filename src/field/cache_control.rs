@@ -11,7 +11,7 @@ pub const DELTA_MAX: i64 = 1 << 31;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delta {
     /// Seconds, 0 to [`DELTA_MAX`].
-    Seconds(i64),
+    Seconds(u32),
     /// Missing, not digits only, or given twice with different values: "caches are encouraged to consider
     /// responses that have invalid freshness information to be stale".
     Invalid,
@@ -21,14 +21,14 @@ impl Delta {
     /// Reads digits only; saturates.
     pub fn parse(value: &[u8]) -> Self {
         digits(value).map_or(Self::Invalid, |seconds| {
-            Self::Seconds(i64::try_from(seconds).unwrap_or(DELTA_MAX).min(DELTA_MAX))
+            Self::Seconds(seconds.min(DELTA_MAX as u64) as u32)
         })
     }
 
     /// Seconds; `None` if invalid.
     pub const fn seconds(self) -> Option<i64> {
         match self {
-            Self::Seconds(seconds) => Some(seconds),
+            Self::Seconds(seconds) => Some(seconds as i64),
             Self::Invalid => None,
         }
     }
@@ -36,7 +36,7 @@ impl Delta {
     /// Milliseconds; 0 if invalid, which is what a lifetime or a window is then.
     pub const fn millis(self) -> i64 {
         match self {
-            Self::Seconds(seconds) => seconds.saturating_mul(1000),
+            Self::Seconds(seconds) => seconds as i64 * 1000,
             Self::Invalid => 0,
         }
     }
@@ -96,9 +96,9 @@ pub struct ResponseDirectives {
 
 impl ResponseDirectives {
     /// Reads all lines.
-    pub fn parse<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Self {
+    pub fn parse<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut found = Self::default();
-        for member in members(lines.map(HeaderValue::as_bytes)) {
+        for member in members(lines) {
             found.present = true;
             let (name, argument) = directive(member);
             let delta = || argument.delta();
@@ -224,14 +224,14 @@ impl RequestDirectives {
         }
         // "When the Cache-Control header field is not present in a request, caches MUST consider the no-cache
         // request pragma-directive as having the same effect as if Cache-Control: no-cache were present."
-        found.pragma_no_cache = !present && says_no_cache(pragma);
+        found.pragma_no_cache = !present && says_no_cache(pragma.map(HeaderValue::as_bytes));
         found
     }
 
     fn also_max_stale(&mut self, argument: &Argument) {
         let this = match (argument, argument.delta()) {
             (Argument::None, _) => MaxStale::Any,
-            (_, Delta::Seconds(seconds)) => MaxStale::Seconds(seconds),
+            (_, Delta::Seconds(seconds)) => MaxStale::Seconds(i64::from(seconds)),
             (_, Delta::Invalid) => MaxStale::Seconds(0),
         };
         self.max_stale = Some(match (self.max_stale, this) {
@@ -243,8 +243,8 @@ impl RequestDirectives {
 }
 
 /// Whether Pragma has the member `no-cache`.
-pub fn says_no_cache<'a>(pragma: impl Iterator<Item = &'a HeaderValue>) -> bool {
-    members(pragma.map(HeaderValue::as_bytes)).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
+pub fn says_no_cache<'a>(pragma: impl Iterator<Item = &'a [u8]>) -> bool {
+    members(pragma).any(|member| member.eq_ignore_ascii_case(b"no-cache"))
 }
 
 /// The argument of a directive.
@@ -329,7 +329,7 @@ mod tests {
 
     fn response(lines: &[&str]) -> ResponseDirectives {
         let lines: Vec<_> = lines.iter().map(|line| HeaderValue::from_str(line).unwrap()).collect();
-        ResponseDirectives::parse(lines.iter())
+        ResponseDirectives::parse(lines.iter().map(HeaderValue::as_bytes))
     }
 
     fn request(lines: &[&str], pragma: &[&str]) -> RequestDirectives {
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "it is compared with what may be none")]
-    fn seconds(seconds: i64) -> Option<Delta> {
+    fn seconds(seconds: u32) -> Option<Delta> {
         Some(Delta::Seconds(seconds))
     }
 
@@ -354,9 +354,9 @@ mod tests {
         max_age("max-age=003600", seconds(3600));
         max_age("max-age=\"3600\"", seconds(3600));
         max_age("max-age=2147483647", seconds(2_147_483_647));
-        max_age("max-age=2147483648", seconds(DELTA_MAX));
-        max_age("max-age=99999999999", seconds(DELTA_MAX));
-        max_age("max-age=99999999999999999999999999", seconds(DELTA_MAX));
+        max_age("max-age=2147483648", seconds(DELTA_MAX as u32));
+        max_age("max-age=99999999999", seconds(DELTA_MAX as u32));
+        max_age("max-age=99999999999999999999999999", seconds(DELTA_MAX as u32));
         for invalid in [
             "max-age=-3600",
             "max-age=+3600",

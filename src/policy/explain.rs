@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, Completeness, Freshness, HeadEffect, Plan, Reason, RequestFacts, Selected, StoredHead, Terms,
+    Candidate, Freshness, HeadEffect, Plan, Reason, RequestFacts, Selected, StoredHead, Terms,
     Verdict, freshness, plan,
 };
 use crate::field::cache_control::{Delta, MaxStale, NoCache, ResponseDirectives};
@@ -254,12 +254,9 @@ fn stored(
         status: head.status.as_u16(),
         selected,
         selecting: head.selecting.iter().map(|(name, value)| (name.to_string(), value.map(text))).collect(),
-        ranges: match &head.completeness {
-            Completeness::Complete => None,
-            Completeness::Partial { ranges, .. } => {
-                Some(ranges.iter().map(|range| (range.start, range.end.saturating_sub(1))).collect())
-            }
-        },
+        ranges: head.completeness.parts().map(|parts| {
+            parts.ranges.iter().map(|range| (range.start, range.end.saturating_sub(1))).collect()
+        }),
         length,
         directives: directives(&head.facts.directives),
         validators: validators
@@ -280,7 +277,7 @@ fn computed(head: &StoredHead, freshness: &Freshness, terms: &Terms<'_>) -> Comp
         ttl_s: freshness.ttl(),
         date_unix: head.facts.date,
         last_modified_unix: head.facts.last_modified,
-        age_value_s: head.facts.age_value,
+        age_value_s: head.facts.age_value.map(i64::from),
         response_delay_ms: head.response_time.since(head.request_time),
         initial_age_ms: head.facts.initial_age,
         resident_ms: terms.now.since(head.response_time),

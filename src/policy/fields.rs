@@ -8,9 +8,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::field::places;
@@ -80,81 +80,90 @@ const PLACES: usize = 64;
 const KEPT_BLOB: usize = 1024;
 
 thread_local! {
+    /// Where heads are put together.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static MADE: RefCell<[Option<Made>; PLACES]> = const { RefCell::new([const { None }; PLACES]) };
 }
 
 /// A head that was asked for as a map, and the map once it was asked for again.
 struct Made {
-    blob: Bytes,
+    blob: Arc<[u8]>,
     map: Option<HeaderMap>,
 }
 
 /// The fields of a head: compact and immutable; cloning counts a reference.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Fields {
-    blob: Bytes,
-    count: usize,
+#[derive(Clone, PartialEq, Eq)]
+pub struct Fields(Arc<[u8]>);
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self(Arc::new([]))
+    }
+}
+
+/// The blob, as what owns the bytes of values.
+struct Blob(Arc<[u8]>);
+
+impl AsRef<[u8]> for Blob {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Fields {
     /// Keeps those fields of `headers` whose name `keep` takes, in order.
     pub fn from_map(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Self {
-        Self::collect(|| {
-            headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name, value.as_bytes()))
-        })
+        Self::collect(headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name, value.as_bytes())))
     }
 
-    /// Those of `lines`, which is walked twice: once to measure, once to copy.
-    pub(crate) fn collect<'a, I: Iterator<Item = (&'a HeaderName, &'a [u8])>>(lines: impl Fn() -> I) -> Self {
-        let mut size = 0;
-        for (name, value) in lines() {
-            let name =
-                if code(name).is_some() { 0 } else { length_size(name.as_str().len()) + name.as_str().len() };
-            size += 1 + name + length_size(value.len()) + value.len();
-        }
-        let mut blob = BytesMut::with_capacity(size);
-        let mut count = 0;
-        for (name, value) in lines() {
-            if let Some(code) = code(name) {
-                blob.put_u8(code);
-            } else {
-                blob.put_u8(0);
-                put(&mut blob, name.as_str().as_bytes());
+    /// Those of `lines`.
+    pub(crate) fn collect<'a>(lines: impl Iterator<Item = (&'a HeaderName, &'a [u8])>) -> Self {
+        SCRATCH.with_borrow_mut(|blob| {
+            blob.clear();
+            for (name, value) in lines {
+                if let Some(code) = code(name) {
+                    blob.push(code);
+                } else {
+                    blob.push(0);
+                    put(blob, name.as_str().as_bytes());
+                }
+                put(blob, value);
             }
-            put(&mut blob, value);
-            count += 1;
-        }
-        Self { blob: blob.freeze(), count }
+            let fields = Self(blob.as_slice().into());
+            blob.shrink_to(KEPT_BLOB);
+            fields
+        })
     }
 
     /// Number of field lines.
     pub fn len(&self) -> usize {
-        self.count
+        self.lines().count()
     }
 
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.0.is_empty()
     }
 
     /// Bytes on the heap.
     pub fn weight(&self) -> usize {
-        self.blob.len()
+        self.0.len()
     }
 
     /// All field lines in order. Values are slices of the one blob.
     pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-        self.lines().filter_map(|(name, value)| Some((name.to_name()?, self.value(value)?)))
+        let blob = self.blob();
+        self.lines().filter_map(move |(name, line)| Some((name.to_name()?, value(&blob, line)?)))
     }
 
     /// The first line of this name.
     pub fn get(&self, name: &HeaderName) -> Option<HeaderValue> {
-        self.bytes(name).and_then(|value| self.value(value))
+        self.bytes(name).and_then(|line| HeaderValue::from_bytes(line).ok())
     }
 
     /// All lines of this name.
     pub fn get_all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = HeaderValue> + 'a {
-        self.bytes_all(name).filter_map(|value| self.value(value))
+        self.bytes_all(name).filter_map(|line| HeaderValue::from_bytes(line).ok())
     }
 
     /// Whether there is a line of this name.
@@ -189,21 +198,17 @@ impl Fields {
             places::keep(&mut map);
             map
         };
-        if self.blob.len() > KEPT_BLOB {
+        if self.0.len() > KEPT_BLOB {
             return make();
         }
         MADE.with_borrow_mut(|made| {
             // Allocations lie at least 16 bytes apart.
-            let place = &mut made[self.blob.as_ptr() as usize / 16 % PLACES];
+            let place = &mut made[self.0.as_ptr() as usize / 16 % PLACES];
             match place {
                 // The same bytes: what is kept keeps them from being freed and their place from being reused.
-                Some(kept)
-                    if kept.blob.as_ptr() == self.blob.as_ptr() && kept.blob.len() == self.blob.len() =>
-                {
-                    kept.map.get_or_insert_with(make).clone()
-                }
+                Some(kept) if Arc::ptr_eq(&kept.blob, &self.0) => kept.map.get_or_insert_with(make).clone(),
                 _ => {
-                    *place = Some(Made { blob: self.blob.clone(), map: None });
+                    *place = Some(Made { blob: Arc::clone(&self.0), map: None });
                     make()
                 }
             }
@@ -212,7 +217,7 @@ impl Fields {
 
     /// As a map of the fields whose name `keep` takes, with room for `spare` more.
     pub(crate) fn to_map_where(&self, spare: usize, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-        let mut map = HeaderMap::try_with_capacity(self.count.saturating_add(spare)).unwrap_or_default();
+        let mut map = HeaderMap::try_with_capacity(self.len().saturating_add(spare)).unwrap_or_default();
         for (name, value) in self.iter() {
             // What does not fit did not come out of a map: there is no such field.
             if keep(&name) && map.try_append(name, value).is_err() {
@@ -222,12 +227,12 @@ impl Fields {
         map
     }
 
-    fn value(&self, bytes: &[u8]) -> Option<HeaderValue> {
-        HeaderValue::from_maybe_shared(self.blob.slice_ref(bytes)).ok()
+    fn blob(&self) -> Bytes {
+        Bytes::from_owner(Blob(Arc::clone(&self.0)))
     }
 
     fn lines(&self) -> Lines<'_> {
-        Lines { rest: &self.blob }
+        Lines { rest: &self.0 }
     }
 }
 
@@ -237,24 +242,24 @@ impl fmt::Debug for Fields {
     }
 }
 
+fn value(blob: &Bytes, line: &[u8]) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(blob.slice_ref(line)).ok()
+}
+
 fn code(name: &HeaderName) -> Option<u8> {
     CODES.get(name).copied()
 }
 
-fn length_size(length: usize) -> usize {
-    if length < usize::from(LONG) { 1 } else { 5 }
-}
-
 /// A field line is far shorter than 4 GiB: the limit of a head is in kilobytes.
-fn put(blob: &mut BytesMut, bytes: &[u8]) {
+fn put(blob: &mut Vec<u8>, bytes: &[u8]) {
     match u8::try_from(bytes.len()) {
-        Ok(length) if length < LONG => blob.put_u8(length),
+        Ok(length) if length < LONG => blob.push(length),
         _ => {
-            blob.put_u8(LONG);
-            blob.put_u32_le(bytes.len() as u32);
+            blob.push(LONG);
+            blob.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
         }
     }
-    blob.put_slice(bytes);
+    blob.extend_from_slice(bytes);
 }
 
 /// A name as it stands in the blob.

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::stored::{Received, received_date};
-use super::{Completeness, Fields, HeadEffect, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
+use super::{Fields, HeadEffect, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
 use super::{storable, validation};
 use crate::field::etag::weak_match;
 use crate::field::{list::digits, treatment};
@@ -94,10 +94,7 @@ fn agrees(stored: &StoredHead, stored_length: u64, reply: &HeaderMap) -> bool {
     let modified = reply
         .get(header::LAST_MODIFIED)
         .is_none_or(|value| stored.fields.bytes(&header::LAST_MODIFIED) == Some(value.as_bytes()));
-    let known = match &stored.completeness {
-        Completeness::Complete => Some(stored_length),
-        Completeness::Partial { complete_length, .. } => *complete_length,
-    };
+    let known = stored.completeness.complete_length(Some(stored_length));
     let length = match (reply.get(header::CONTENT_LENGTH), known) {
         (Some(value), Some(known)) => digits(value.as_bytes()) == Some(known),
         _ => true,
@@ -145,12 +142,9 @@ fn update(
 pub(crate) fn replaced(stored: &Fields, new: &HeaderMap, takes: impl Fn(&HeaderName) -> bool) -> Fields {
     let old: Vec<(HeaderName, HeaderValue)> = stored.iter().collect();
     let replaces = |name: &HeaderName| takes(name) && new.contains_key(name);
-    Fields::collect(|| {
-        let kept =
-            old.iter().filter(|(name, _)| !replaces(name)).map(|(name, value)| (name, value.as_bytes()));
-        let added = new.iter().filter(|(name, _)| takes(name)).map(|(name, value)| (name, value.as_bytes()));
-        kept.chain(added)
-    })
+    let kept = old.iter().filter(|(name, _)| !replaces(name)).map(|(name, value)| (name, value.as_bytes()));
+    let added = new.iter().filter(|(name, _)| takes(name)).map(|(name, value)| (name, value.as_bytes()));
+    Fields::collect(kept.chain(added))
 }
 
 #[cfg(test)]

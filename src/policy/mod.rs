@@ -72,7 +72,7 @@ pub use reuse::{asks_each_time, plan, selected};
 pub use selection::{Selected, Selecting};
 pub use stale::{forbids_stale, stale_on_failure, stale_on_status};
 pub use storable::post_stores;
-pub use stored::{Candidate, Completeness, Expires, ResponseFacts, StoredHead};
+pub use stored::{Candidate, Completeness, Expires, Parts, ResponseFacts, StoredHead};
 pub use targeted::Effective;
 pub use validation::{ask_for_the_whole, conditional, has_validator, outdates, variant_by_etag, verdict};
 

@@ -73,9 +73,9 @@ pub(crate) fn contains_all(completeness: &Completeness, wanted: &[Range<u64>]) -
 /// Where in the stored body the bytes of a range of the representation are. `None` if they are not (all)
 /// stored.
 pub fn locate(completeness: &Completeness, range: &Range<u64>) -> Option<Range<u64>> {
-    let Completeness::Partial { ranges, .. } = completeness else { return Some(range.clone()) };
+    let Some(parts) = completeness.parts() else { return Some(range.clone()) };
     let mut before = 0_u64;
-    for stored in ranges {
+    for stored in &parts.ranges {
         if stored.start <= range.start && range.end <= stored.end && range.start <= range.end {
             let start = before.checked_add(range.start - stored.start)?;
             return Some(start..start.checked_add(range.end - range.start)?);
@@ -145,23 +145,17 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
     if existing.selecting != new.selecting || coding(existing) != coding(new) {
         return None;
     }
-    let (
-        Completeness::Partial { ranges: old_ranges, complete_length: old_length },
-        Completeness::Partial { ranges: new_ranges, complete_length: new_length },
-    ) = (&existing.completeness, &new.completeness)
-    else {
-        return None;
-    };
-    let length = match (old_length, new_length) {
+    let (old_parts, new_parts) = (existing.completeness.parts()?, new.completeness.parts()?);
+    let length = match (old_parts.complete_length, new_parts.complete_length) {
         (Some(old), Some(new)) if old != new => return None,
-        (old, new) => new.or(*old),
+        (old, new) => new.or(old),
     };
     let beyond = |range: &Range<u64>| length.is_some_and(|length| range.end > length);
-    if !same || old_ranges.iter().chain(new_ranges).any(beyond) {
+    if !same || old_parts.ranges.iter().chain(&new_parts.ranges).any(beyond) {
         return None;
     }
-    let (ranges, pieces) = merge(old_ranges, new_ranges)?;
-    let completeness = Completeness::Partial { ranges, complete_length: length };
+    let (ranges, pieces) = merge(&old_parts.ranges, &new_parts.ranges)?;
+    let completeness = Completeness::partial(ranges, length);
     // "all stored header fields are updated ... with the new response's, except Content-Range".
     let fields = freshen::replaced(&existing.fields, &new.fields.to_map(0), |_| true);
     let received = Received {
@@ -182,11 +176,9 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
 
 /// A partial response that has all of the representation, as the complete one that it is. `None` for any other.
 pub fn completed(head: &StoredHead) -> Option<StoredHead> {
-    let Completeness::Partial { ranges, complete_length: Some(length) } = &head.completeness else {
-        return None;
-    };
-    let [only] = ranges.as_slice() else { return None };
-    (*only == (0..*length)).then(|| StoredHead { completeness: Completeness::Complete, ..head.clone() })
+    let parts = head.completeness.parts()?;
+    let (length, [only]) = (parts.complete_length?, parts.ranges.as_slice()) else { return None };
+    (*only == (0..length)).then(|| StoredHead { completeness: Completeness::Complete, ..head.clone() })
 }
 
 /// The union of two sorted sets of ranges, and where its bytes are: the new body's wherever it has them.
@@ -256,7 +248,7 @@ mod tests {
         let head = part("bytes 4-9/10", "\"a\"");
         assert_eq!(head.status, 200);
         let ranges = vec![Range { start: 4, end: 10 }];
-        assert_eq!(head.completeness, Completeness::Partial { ranges, complete_length: Some(10) });
+        assert_eq!(head.completeness, Completeness::partial(ranges, Some(10)));
         assert_eq!(head.expected_length(), Some(6));
         assert!(!head.fields.contains(&header::CONTENT_RANGE));
         let unvalidated = [FRESH, ("content-range", "bytes 0-4/10"), ("content-length", "5")];
@@ -325,7 +317,7 @@ mod tests {
         assert_eq!(found, Answer::Ranges(vec![6..9, 4..5]));
         assert_eq!(locate(&stored.completeness, &(6..9)), Some(2..5));
         assert_eq!(locate(&stored.completeness, &(3..9)), None);
-        let two = Completeness::Partial { ranges: vec![0..2, 6..10], complete_length: Some(10) };
+        let two = Completeness::partial(vec![0..2, 6..10], Some(10));
         assert_eq!(locate(&two, &(7..9)), Some(3..5));
         assert_eq!(locate(&two, &(1..7)), None);
         assert_eq!(locate(&Completeness::Complete, &(7..9)), Some(7..9));
@@ -461,7 +453,7 @@ mod tests {
             let found = combined((old, "\"a\""), (new, "\"a\"")).unwrap();
             let completeness = match ranges {
                 None => Completeness::Complete,
-                Some(ranges) => Completeness::Partial { ranges, complete_length: Some(10) },
+                Some(ranges) => Completeness::partial(ranges, Some(10)),
             };
             assert_eq!((found.head.completeness, found.pieces), (completeness, pieces), "{old} {new}");
         }

@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::request::MethodKind;
-use super::{Answer, Completeness, RequestFacts, StoredHead, partial, validation};
+use super::{Answer, RequestFacts, StoredHead, partial, validation};
 use crate::field::etag::{is_strong, strong_match, weak_match};
 use crate::field::{date, list, range};
 
@@ -19,10 +19,7 @@ pub fn answer(
     if let Some(answer) = conditions(facts, head) {
         return answer;
     }
-    let known = match &head.completeness {
-        Completeness::Complete => complete_length,
-        Completeness::Partial { complete_length, .. } => *complete_length,
-    };
+    let known = head.completeness.complete_length(complete_length);
     let whole = if head.is_complete() { Answer::Whole } else { Answer::Missing };
     let Some(specs) = ranges(facts, head, max_ranges) else { return whole };
     match partial::resolve(&specs, known) {

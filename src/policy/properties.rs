@@ -389,10 +389,8 @@ proptest! {
                 }
             });
             let (head, bytes) = known.as_ref().unwrap();
-            let ranges = match &head.completeness {
-                Completeness::Complete => std::iter::once(0..40).collect(),
-                Completeness::Partial { ranges, .. } => ranges.clone(),
-            };
+            let parts = head.completeness.parts();
+            let ranges = parts.map_or_else(|| std::iter::once(0..40).collect(), |parts| parts.ranges.clone());
             let expected: Vec<u64> = ranges.iter().flat_map(Clone::clone).collect();
             prop_assert_eq!(bytes, &expected);
             for range in ranges {

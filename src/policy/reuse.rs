@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::freshness::needs_validation;
 use super::request::MethodKind;
 use super::{
-    Candidate, Completeness, Freshness, LifetimeSource, Plan, Reason, RequestFacts, Selected, StoredHead,
+    Candidate, Freshness, LifetimeSource, Plan, Reason, RequestFacts, Selected, StoredHead,
     Terms,
 };
 use super::{freshness, partial, precondition, stale};
@@ -229,8 +229,8 @@ fn missing(facts: &RequestFacts<'_>, head: &StoredHead, index: usize, usable: bo
     if !usable || !wants_all || validates || facts.cache_control.only_if_cached {
         return plain;
     }
-    let Completeness::Partial { ranges, complete_length } = &head.completeness else { return plain };
-    match partial::rest(ranges, *complete_length) {
+    let Some(parts) = head.completeness.parts() else { return plain };
+    match partial::rest(&parts.ranges, parts.complete_length) {
         Some(range) => match precondition::if_range_for(head) {
             // A tag that is weak says beforehand that the parts "MUST NOT" be combined. Where there is none they
             // can't be either, and the whole is asked for then; but the public test suite counts it as better to

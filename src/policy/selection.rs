@@ -9,8 +9,10 @@ use crate::field::vary::{self, Vary};
 
 /// The selecting fields of the request that a response was stored for, in normal form. Two stored responses
 /// of one key with equal ones are one variant: the newer replaces the older.
+// A thin pointer, and none for most.
 #[derive(Clone, Debug, Default)]
-pub struct Selecting(Box<[Selector]>);
+#[allow(clippy::box_collection)]
+pub struct Selecting(Option<Box<Vec<Selector>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Selector {
@@ -25,7 +27,8 @@ struct Selector {
 impl PartialEq for Selecting {
     fn eq(&self, other: &Self) -> bool {
         let same = |a: &Selector, b: &Selector| a.name == b.name && a.normal == b.normal;
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| same(a, b))
+        let (ours, theirs) = (self.selectors(), other.selectors());
+        ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| same(a, b))
     }
 }
 
@@ -41,14 +44,16 @@ impl Selecting {
             Vary::Names(mut names) => {
                 // The order of names does not tell variants apart.
                 names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-                Some(Self(names.into_iter().map(|name| Selector::of(name, request, options)).collect()))
+                let selectors: Vec<_> =
+                    names.into_iter().map(|name| Selector::of(name, request, options)).collect();
+                Some(Self((!selectors.is_empty()).then(|| Box::new(selectors))))
             }
         }
     }
 
     /// Whether the request may be answered by the response, whose fields are needed for its Content-Language.
     pub fn matches(&self, response: &Fields, request: &mut Selected<'_>) -> bool {
-        self.0.iter().all(|selector| {
+        self.selectors().iter().all(|selector| {
             selector.matches(request)
                 || (selector.name == header::ACCEPT_LANGUAGE && request.prefers_language_of(response))
         })
@@ -56,18 +61,22 @@ impl Selecting {
 
     /// Whether every request of the key selects it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// The names of the selecting fields, sorted, each with the normal form of the request's value.
     pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, Option<&[u8]>)> {
-        self.0.iter().map(|selector| (&selector.name, selector.normal.as_deref()))
+        self.selectors().iter().map(|selector| (&selector.name, selector.normal.as_deref()))
+    }
+
+    fn selectors(&self) -> &[Selector] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// Bytes on the heap.
     pub fn weight(&self) -> usize {
         let length = |value: &Option<Box<[u8]>>| value.as_ref().map_or(0, |value| value.len());
-        self.0.iter().map(|one| size_of::<Selector>() + length(&one.normal) + length(&one.sent)).sum()
+        self.selectors().iter().map(|one| size_of::<Selector>() + length(&one.normal) + length(&one.sent)).sum()
     }
 }
 

@@ -5,7 +5,7 @@ use http::{Method, StatusCode, header};
 use super::freshness::{has_basis, has_explicit, is_forced, lifetime, override_of};
 use super::request::MethodKind;
 use super::{Completeness, Reason, Reply, RequestFacts, SetCookie, StoredHead, Terms};
-use super::{freshness, stored, validation};
+use super::{freshness, stored, targeted, validation};
 use crate::field::cache_control::{Delta, NoCache, ResponseDirectives};
 use crate::field::target::Target;
 
@@ -46,7 +46,12 @@ fn checked(facts: &RequestFacts<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Re
     if !is_final(facts, reply.status) {
         return Err(Reason::Status);
     }
-    let head = StoredHead::new(facts.headers, reply, terms).ok_or(Reason::VaryStar)?;
+    let effective = targeted::effective(reply.headers, &terms.options.targeted_fields);
+    if terms.rule.is_none_or(|rule| rule.freshness.is_empty()) {
+        // Before a head is made in vain of what most often is not stored. No rule can force it.
+        forbidden_by(&effective.0, reply.status, false)?;
+    }
+    let head = StoredHead::new(facts.headers, reply, effective, terms).ok_or(Reason::VaryStar)?;
     forbidden(&head, terms)?;
     if facts.authorization && !allows_authorization(&head.facts.directives) {
         return Err(Reason::Authorization);
@@ -77,10 +82,11 @@ fn is_final(facts: &RequestFacts<'_>, status: StatusCode) -> bool {
 
 /// no-store, private and must-understand; a rule's `force` overrides the first two.
 pub(crate) fn forbidden(head: &StoredHead, terms: &Terms<'_>) -> Result<(), Reason> {
-    let directives = &head.facts.directives;
-    let status = head.facts.received_status.as_u16();
-    let forced = is_forced(head, terms);
-    if directives.must_understand && !is_understood(status) {
+    forbidden_by(&head.facts.directives, head.facts.received_status, is_forced(head, terms))
+}
+
+fn forbidden_by(directives: &ResponseDirectives, status: StatusCode, forced: bool) -> Result<(), Reason> {
+    if directives.must_understand && !is_understood(status.as_u16()) {
         return Err(Reason::MustUnderstand);
     }
     // "A cache that implements must-understand ... SHOULD ignore no-store" where it understands the status.

@@ -36,13 +36,37 @@ pub struct StoredHead {
 pub enum Completeness {
     /// All of it.
     Complete,
-    /// The body is these ranges' bytes in order; they are sorted, not empty, and do not touch.
-    Partial {
-        /// Positions in the representation.
-        ranges: Vec<Range<u64>>,
-        /// Length of the representation, where it is known.
-        complete_length: Option<u64>,
-    },
+    /// A part of it. Boxed: few are, and all would be as large.
+    Partial(Box<Parts>),
+}
+
+/// What is there of a representation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Positions in the representation, whose bytes the body is in order; they are sorted, not empty, and do not touch.
+    pub ranges: Vec<Range<u64>>,
+    /// Length of the representation, where it is known.
+    pub complete_length: Option<u64>,
+}
+
+impl Completeness {
+    /// Only these ranges of a representation of this length, where it is known.
+    pub fn partial(ranges: Vec<Range<u64>>, complete_length: Option<u64>) -> Self {
+        Self::Partial(Box::new(Parts { ranges, complete_length }))
+    }
+
+    /// Which part there is; `None` if it is all.
+    pub fn parts(&self) -> Option<&Parts> {
+        match self {
+            Self::Complete => None,
+            Self::Partial(parts) => Some(parts),
+        }
+    }
+
+    /// Length of the representation, where it is known; `stored` is that of what is stored.
+    pub fn complete_length(&self, stored: Option<u64>) -> Option<u64> {
+        self.parts().map_or(stored, |parts| parts.complete_length)
+    }
 }
 
 /// What caching needs of a response's fields, parsed once.
@@ -59,7 +83,7 @@ pub struct ResponseFacts {
     /// Expires, unless a targeted field takes its place.
     pub expires: Expires,
     /// Age as received. Seconds.
-    pub age_value: Option<i64>,
+    pub age_value: Option<u32>,
     /// `corrected_initial_age`. Milliseconds.
     pub initial_age: i64,
     /// Whether `Pragma: no-cache` without Cache-Control forbids heuristic freshness.
@@ -133,14 +157,19 @@ impl<C: Candidate> Candidate for Arc<C> {
 }
 
 impl StoredHead {
-    /// The head under which a response would be stored; whether it may be is `storable`'s question. `None` if
-    /// Vary lets no request be known to select it.
-    pub(crate) fn new(request: &HeaderMap, reply: &Reply<'_>, terms: &Terms<'_>) -> Option<Self> {
+    /// The head under which a response would be stored, by the directives that count; whether it may be is `storable`'s
+    /// question. `None` if Vary lets no request be known to select it.
+    pub(crate) fn new(
+        request: &HeaderMap,
+        reply: &Reply<'_>,
+        effective: (ResponseDirectives, Effective),
+        terms: &Terms<'_>,
+    ) -> Option<Self> {
         let completeness = match (reply.status, content_range(reply)) {
-            (StatusCode::PARTIAL_CONTENT, Some(part)) => Completeness::Partial {
-                ranges: std::iter::once(part.first..part.last.saturating_add(1)).collect(),
-                complete_length: part.complete,
-            },
+            (StatusCode::PARTIAL_CONTENT, Some(part)) => Completeness::partial(
+                std::iter::once(part.first..part.last.saturating_add(1)).collect(),
+                part.complete,
+            ),
             _ => Completeness::Complete,
         };
         let partial = completeness != Completeness::Complete;
@@ -153,7 +182,7 @@ impl StoredHead {
         let received = Received::of(reply, reply.status);
         Some(Self {
             status: if partial { StatusCode::OK } else { reply.status },
-            facts: ResponseFacts::of(&fields, &received, terms),
+            facts: ResponseFacts::of(&fields, effective, &received),
             fields,
             request_time: reply.request_time,
             response_time: reply.response_time,
@@ -177,9 +206,10 @@ impl StoredHead {
 
     /// This head with other fields, selected by the same requests.
     pub(crate) fn with_fields(&self, fields: Fields, received: &Received, terms: &Terms<'_>) -> Self {
+        let effective = targeted::effective(&fields, &terms.options.targeted_fields);
         Self {
             status: self.status,
-            facts: ResponseFacts::of(&fields, received, terms),
+            facts: ResponseFacts::of(&fields, effective, received),
             fields,
             request_time: received.request_time,
             response_time: received.response_time,
@@ -190,14 +220,12 @@ impl StoredHead {
 
     /// Bytes that its body has: of a partial response from its ranges, of a complete one from Content-Length.
     pub fn expected_length(&self) -> Option<u64> {
-        match &self.completeness {
-            Completeness::Complete => {
+        match self.completeness.parts() {
+            None => {
                 let value = self.fields.bytes(&header::CONTENT_LENGTH)?;
                 crate::field::list::digits(value)
             }
-            Completeness::Partial { ranges, .. } => {
-                Some(ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum())
-            }
+            Some(parts) => Some(parts.ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum()),
         }
     }
 
@@ -225,7 +253,7 @@ pub(crate) fn content_range(reply: &Reply<'_>) -> Option<ContentRange> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
     pub(crate) status: StatusCode,
-    pub(crate) age_value: Option<i64>,
+    pub(crate) age_value: Option<u32>,
     pub(crate) request_time: Moment,
     pub(crate) response_time: Moment,
 }
@@ -247,11 +275,9 @@ impl Received {
 /// corresponding Date header field to the message's header section if it is cached". RFC 9110 section 6.6.1.
 fn with_date(reply: &Reply<'_>, keep: impl Fn(&HeaderName) -> bool) -> Fields {
     let received = received_date(reply.headers, reply.response_time);
-    Fields::collect(|| {
-        let kept = reply.headers.iter().filter(|(name, _)| keep(name));
-        kept.chain(received.iter().map(|value| (&header::DATE, value)))
-            .map(|(name, value)| (name, value.as_bytes()))
-    })
+    let kept = reply.headers.iter().filter(|(name, _)| keep(name));
+    let all = kept.chain(received.iter().map(|value| (&header::DATE, value)));
+    Fields::collect(all.map(|(name, value)| (name, value.as_bytes())))
 }
 
 /// Date to append, if there is none.
@@ -260,18 +286,20 @@ pub(crate) fn received_date(headers: &HeaderMap, response_time: Moment) -> Optio
 }
 
 impl ResponseFacts {
-    fn of(fields: &Fields, received: &Received, terms: &Terms<'_>) -> Self {
+    fn of(
+        fields: &Fields,
+        (directives, source): (ResponseDirectives, Effective),
+        received: &Received,
+    ) -> Self {
         let now = received.response_time.unix();
         let read = |name: &HeaderName| fields.bytes(name).and_then(|value| date::parse(value, now));
         let sent = read(&header::DATE).unwrap_or(now);
-        let (directives, source) = targeted::effective(fields, &terms.options.targeted_fields);
         let expires = match source {
             Effective::CacheControl => expires(fields, now),
             Effective::Targeted => Expires::Absent,
         };
-        let pragma: Vec<_> = fields.get_all(&header::PRAGMA).collect();
         Self {
-            pragma_no_cache: !directives.present && says_no_cache(pragma.iter()),
+            pragma_no_cache: !directives.present && says_no_cache(fields.bytes_all(&header::PRAGMA)),
             directives,
             source,
             date: sent,

@@ -1,6 +1,6 @@
 //! Targeted Cache-Control fields: RFC 9213. Which field's directives count.
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use super::Fields;
@@ -17,9 +17,9 @@ pub enum Effective {
 
 /// The directives that count: those of the first configured field that is present, valid and not empty, else
 /// Cache-Control's.
-pub(crate) fn effective(fields: &Fields, targets: &[HeaderName]) -> (ResponseDirectives, Effective) {
+pub(crate) fn effective(fields: &impl Lines, targets: &[HeaderName]) -> (ResponseDirectives, Effective) {
     for target in targets {
-        let lines: Vec<_> = fields.bytes_all(target).collect();
+        let lines: Vec<_> = fields.lines(target).collect();
         if lines.is_empty() {
             continue;
         }
@@ -27,8 +27,25 @@ pub(crate) fn effective(fields: &Fields, targets: &[HeaderName]) -> (ResponseDir
             return (directives, Effective::Targeted);
         }
     }
-    let lines: Vec<HeaderValue> = fields.get_all(&header::CACHE_CONTROL).collect();
-    (ResponseDirectives::parse(lines.iter()), Effective::CacheControl)
+    (ResponseDirectives::parse(fields.lines(&header::CACHE_CONTROL)), Effective::CacheControl)
+}
+
+/// Fields as they are received, or as they are stored.
+pub(crate) trait Lines {
+    /// Bytes of all lines of this name.
+    fn lines<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]>;
+}
+
+impl Lines for HeaderMap {
+    fn lines<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        self.get_all(name).iter().map(HeaderValue::as_bytes)
+    }
+}
+
+impl Lines for Fields {
+    fn lines<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        self.bytes_all(name)
+    }
 }
 
 /// A structured dictionary whose members are the directives. `None` if it is malformed or empty: "the field

@@ -68,13 +68,13 @@ impl Candidate for StoredResponse {
 #[derive(Clone, Debug, Default)]
 pub struct Candidates(List);
 
-// Most keys have one stored response: it needs no list.
+// Most keys have one stored response: it needs no list, and no room for a wide pointer to one.
 #[derive(Clone, Debug, Default)]
 enum List {
     #[default]
     None,
     One(Arc<StoredResponse>),
-    Many(Arc<[Arc<StoredResponse>]>),
+    Many(Arc<Vec<Arc<StoredResponse>>>),
 }
 
 impl Deref for Candidates {
@@ -84,7 +84,7 @@ impl Deref for Candidates {
         match &self.0 {
             List::None => &[],
             List::One(only) => std::slice::from_ref(only),
-            List::Many(many) => many,
+            List::Many(many) => many.as_slice(),
         }
     }
 }
@@ -95,7 +95,7 @@ impl FromIterator<Arc<StoredResponse>> for Candidates {
         Self(match responses.len() {
             0 => List::None,
             1 => responses.pop().map_or(List::None, List::One),
-            _ => List::Many(responses.into()),
+            _ => List::Many(Arc::new(responses)),
         })
     }
 }

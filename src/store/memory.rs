@@ -42,7 +42,6 @@ pub(super) struct Memory {
 // What lies under a key. Immutable, until it is emptied.
 struct Slot {
     candidates: Mutex<Option<Candidates>>,
-    responses: u64,
     weight: u64,
     /// The tick in which it was last used.
     used: AtomicU32,
@@ -144,7 +143,7 @@ impl Memory {
         self.counters.responses.fetch_add(responses, Ordering::Relaxed);
         self.counters.bytes.fetch_add(weight, Ordering::Relaxed);
         let used = AtomicU32::new(self.tick.load(Ordering::Relaxed));
-        let slot = Arc::new(Slot { candidates: Mutex::new(Some(candidates)), responses, weight, used });
+        let slot = Arc::new(Slot { candidates: Mutex::new(Some(candidates)), weight, used });
         let Some(newcomers) = &self.newcomers else {
             self.rest.insert(key.clone(), slot);
             return true;
@@ -261,7 +260,7 @@ impl Memory {
 
 impl Slot {
     fn empty() -> Self {
-        Self { candidates: Mutex::new(None), responses: 0, weight: 0, used: AtomicU32::new(0) }
+        Self { candidates: Mutex::new(None), weight: 0, used: AtomicU32::new(0) }
     }
 }
 
@@ -281,10 +280,11 @@ fn slots(
 impl Counters {
     fn gone(&self, slot: &Slot, cause: RemovalCause) {
         let Some(candidates) = slot.candidates.lock().take() else { return };
-        self.responses.fetch_sub(slot.responses, Ordering::Relaxed);
+        let responses = candidates.len() as u64;
+        self.responses.fetch_sub(responses, Ordering::Relaxed);
         self.bytes.fetch_sub(slot.weight, Ordering::Relaxed);
         if cause == RemovalCause::Size {
-            self.evicted.fetch_add(slot.responses, Ordering::Relaxed);
+            self.evicted.fetch_add(responses, Ordering::Relaxed);
         }
         // After the lock is left: this may free much.
         drop(candidates);

@@ -11,7 +11,7 @@ use larder::clock::Moment;
 use larder::field::{list, treatment};
 use larder::policy::rules::{Override, Rule};
 use larder::policy::{
-    self, Answer, Asked, Candidate, Completeness, Fields, HeadEffect, Options, Plan, Reason, Reply,
+    self, Answer, Asked, Candidate, Fields, HeadEffect, Options, Plan, Reason, Reply,
     RequestFacts, SetCookie, Source, StoredHead, Terms, Verdict, explain,
 };
 
@@ -482,10 +482,7 @@ impl World {
             let no_trace = |name: &HeaderName| treatment::of(name).hop_by_hop;
             assert!(!headers.keys().any(no_trace));
         }
-        let whole = match &stored.head.completeness {
-            Completeness::Complete => Some(stored.length),
-            Completeness::Partial { complete_length, .. } => *complete_length,
-        };
+        let whole = stored.head.completeness.complete_length(Some(stored.length));
         match policy::answer(&facts, &stored.head, whole, self.options.max_ranges) {
             Answer::Whole => assert!(stored.head.is_complete()),
             Answer::Missing => assert!(!stored.head.is_complete()),
@@ -670,12 +667,9 @@ impl World {
             }
             Verdict::Combine(combined) => {
                 // It is the whole that is kept, under what both parts said.
-                let length = combined.head.expected_length().or(match &combined.head.completeness {
-                    Completeness::Complete => {
-                        Some(combined.pieces.iter().map(|piece| piece.at.end - piece.at.start).sum())
-                    }
-                    Completeness::Partial { .. } => None,
-                });
+                let pieces = || combined.pieces.iter().map(|piece| piece.at.end - piece.at.start).sum();
+                let complete = combined.head.is_complete();
+                let length = combined.head.expected_length().or_else(|| complete.then(pieces));
                 if let Some(index) = index {
                     self.stored.remove(index);
                 }

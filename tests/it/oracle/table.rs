@@ -89,9 +89,7 @@ fn they_see(fields: &Lines, name: &str) -> bool {
 
 /// Cache-Control as we read it.
 fn directives(fields: &Lines) -> ResponseDirectives {
-    let values: Vec<_> =
-        lines(fields, "cache-control").map(|line| HeaderValue::from_str(line).unwrap()).collect();
-    ResponseDirectives::parse(values.iter())
+    ResponseDirectives::parse(lines(fields, "cache-control").map(str::as_bytes))
 }
 
 impl Pair<'_> {
