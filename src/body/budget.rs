@@ -116,6 +116,15 @@ impl Reservation {
         self.ledger.chunks.take()
     }
 
+    /// Memory on the heap that this pays for to the byte; `Err` where it does not.
+    pub(super) fn pay_for(mut self, bytes: Box<[u8]>) -> Result<Paid, (Self, Box<[u8]>)> {
+        if self.bytes != bytes.len() as u64 {
+            return Err((self, bytes));
+        }
+        self.bytes = 0;
+        Ok(Paid { ledger: Arc::clone(&self.ledger), bytes })
+    }
+
     /// Takes over what another one of the same ledger holds.
     pub fn merge(&mut self, mut other: Self) {
         debug_assert!(Arc::ptr_eq(&self.ledger, &other.ledger), "reservations of different ledgers");
@@ -126,6 +135,24 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.ledger.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Memory and the reservation that pays for it, which gives itself back with it: smaller than both side by side.
+pub(super) struct Paid {
+    ledger: Arc<Ledger>,
+    bytes: Box<[u8]>,
+}
+
+impl AsRef<[u8]> for Paid {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Paid {
+    fn drop(&mut self) {
+        self.ledger.used.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
     }
 }
 

@@ -168,7 +168,13 @@ impl Builder {
             None => Bytes::copy_from_slice(bytes),
             Some(purse) => {
                 let reservation = purse.split(bytes.len() as u64);
-                let bytes = Memory::of(&[bytes], bytes.len(), &reservation);
+                let (bytes, reservation) = match Memory::of(&[bytes], bytes.len(), &reservation) {
+                    Memory::Heap(bytes) => match reservation.pay_for(bytes) {
+                        Ok(paid) => return Bytes::from_owner(paid),
+                        Err((reservation, bytes)) => (Memory::Heap(bytes), reservation),
+                    },
+                    chunk @ Memory::Chunk(_) => (chunk, reservation),
+                };
                 Bytes::from_owner(Owned { bytes, _account: Account::Alone { _reservation: reservation } })
             }
         }

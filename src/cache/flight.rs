@@ -13,7 +13,8 @@ use ahash::RandomState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 
 use super::failure::Failure;
 use super::fetch::Filling;
@@ -46,10 +47,16 @@ pub(crate) struct Flights {
     hasher: RandomState,
 }
 
+// Most flights have no follower: waiting costs nothing until somebody waits.
 #[derive(Debug)]
 struct Flight {
     generation: Generation,
-    landing: watch::Sender<Option<Landing>>,
+    landing: Mutex<Option<Landing>>,
+    /// Told when `landing` is there.
+    landed: Notify,
+    followers: AtomicUsize,
+    /// Told when the last follower has left.
+    left: Notify,
 }
 
 /// What joining brought.
@@ -75,9 +82,9 @@ impl Flights {
         if let Some(flight) = shard.get(key)
             && store.is_current(key, flight.generation)
         {
-            return Joined::Follow(Follower { landing: flight.landing.subscribe() });
+            return Joined::Follow(Follower::of(flight));
         }
-        let flight = Arc::new(Flight { generation, landing: watch::Sender::new(None) });
+        let flight = Arc::new(Flight::new(generation));
         shard.insert(key.clone(), Arc::clone(&flight));
         Joined::Lead(Leader { flights: Arc::clone(self), key: key.clone(), flight })
     }
@@ -91,7 +98,7 @@ impl Flights {
     pub(crate) fn landed(&self, key: &CacheKey, store: &Store) -> Option<Landing> {
         let shard = self.shard(key).lock();
         let flight = shard.get(key).filter(|flight| store.is_current(key, flight.generation))?;
-        flight.landing.borrow().clone()
+        flight.landing.lock().clone()
     }
 
     fn shard(&self, key: &CacheKey) -> &Mutex<Table> {
@@ -111,13 +118,13 @@ pub(crate) struct Leader {
 impl Leader {
     /// Tells the followers, now and later ones: the flight stays on the table until this is dropped.
     pub(crate) fn land(&self, landing: Landing) {
-        self.flight.landing.send_replace(Some(landing));
+        self.flight.land(landing);
     }
 
     /// Tells the followers, and takes the flight off the table so that nobody else joins.
     pub(crate) fn close(self, landing: Landing) {
         self.remove();
-        self.flight.landing.send_replace(Some(landing));
+        self.flight.land(landing);
     }
 
     /// Those who follow, for the one who asks whether there are any.
@@ -136,6 +143,36 @@ impl Leader {
 }
 
 impl Flight {
+    fn new(generation: Generation) -> Self {
+        Self {
+            generation,
+            landing: Mutex::new(None),
+            landed: Notify::new(),
+            followers: AtomicUsize::new(0),
+            left: Notify::new(),
+        }
+    }
+
+    fn land(&self, landing: Landing) {
+        *self.landing.lock() = Some(landing);
+        self.landed.notify_waiters();
+    }
+
+    fn followers(&self) -> usize {
+        self.followers.load(Ordering::SeqCst)
+    }
+
+    /// Resolves when there is no follower (left).
+    async fn unfollowed(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.followers() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
     /// Nobody else joins it. Another one may have taken its place by now.
     fn leave(self: &Arc<Self>, table: &mut Table, key: &CacheKey) {
         if table.get(key).is_some_and(|found| Arc::ptr_eq(found, self)) {
@@ -147,13 +184,10 @@ impl Flight {
 impl Drop for Leader {
     fn drop(&mut self) {
         self.remove();
-        self.flight.landing.send_if_modified(|landing| {
-            let silent = landing.is_none();
-            if silent {
-                *landing = Some(Landing::Unshareable);
-            }
-            silent
-        });
+        let silent = self.flight.landing.lock().is_none();
+        if silent {
+            self.flight.land(Landing::Unshareable);
+        }
     }
 }
 
@@ -169,14 +203,14 @@ impl Followers {
     /// How many there are.
     #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
-        self.flight.landing.receiver_count()
+        self.flight.followers()
     }
 
     /// Takes the flight off the table where nobody follows, and so nobody ever will. False where somebody does.
     pub(crate) fn end_if_none(&self) -> bool {
         // Whoever joins does so under this lock.
         let mut shard = self.flights.shard(&self.key).lock();
-        let none = self.flight.landing.receiver_count() == 0;
+        let none = self.flight.followers() == 0;
         if none {
             self.flight.leave(&mut shard, &self.key);
         }
@@ -185,13 +219,13 @@ impl Followers {
 
     /// Resolves when each has made of the head what it could, once that is there.
     pub(crate) async fn told(&self) {
-        self.flight.landing.closed().await;
+        self.flight.unfollowed().await;
     }
 
     /// Resolves when the last one has left, and the flight is off the table.
     pub(crate) async fn gone(&self) {
         loop {
-            self.flight.landing.closed().await;
+            self.flight.unfollowed().await;
             if self.end_if_none() {
                 return;
             }
@@ -202,15 +236,32 @@ impl Followers {
 /// A place in the queue for the head: kept until something was made of that.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    landing: watch::Receiver<Option<Landing>>,
+    flight: Arc<Flight>,
 }
 
 impl Follower {
-    /// The head, when it is there. `None` when the leader vanished.
-    pub(crate) async fn landing(&mut self) -> Option<Landing> {
-        match self.landing.wait_for(Option::is_some).await {
-            Ok(landing) => landing.clone(),
-            Err(_) => None,
+    fn of(flight: &Arc<Flight>) -> Self {
+        flight.followers.fetch_add(1, Ordering::SeqCst);
+        Self { flight: Arc::clone(flight) }
+    }
+
+    /// The head, when it is there.
+    pub(crate) async fn landing(&mut self) -> Landing {
+        loop {
+            // Whoever is told from here on is among those that wait.
+            let landed = self.flight.landed.notified();
+            if let Some(landing) = self.flight.landing.lock().clone() {
+                return landing;
+            }
+            landed.await;
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if self.flight.followers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.flight.left.notify_waiters();
         }
     }
 }

@@ -295,7 +295,9 @@ impl Cache {
             Joined::Lead(leader) => {
                 // Between the look and the join, another flight may have landed.
                 let ask = Ask { now: self.clock.now(), ..ask };
-                if let Look::Served(served) = self.look_by(&ask, Store::candidates_again) {
+                if !self.store.candidates_again(&key).are(&candidates)
+                    && let Look::Served(served) = self.look_by(&ask, Store::candidates_again)
+                {
                     return Ok(served);
                 }
                 self.alone(ask, key, generation, errand, Some(leader)).await
@@ -305,11 +307,10 @@ impl Cache {
             Joined::Follow(mut follower) => {
                 let wait = ask.settings.options.collapse_wait;
                 let reason = match tokio::time::timeout(wait, follower.landing()).await {
-                    Ok(Some(landing)) => match self.follow(&ask, landing, &errand) {
+                    Ok(landing) => match self.follow(&ask, landing, &errand) {
                         Ok(result) => return result,
                         Err(reason) => reason,
                     },
-                    Ok(None) => Reason::CollapseMismatch,
                     Err(_elapsed) => {
                         self.collapse_timeouts.fetch_add(1, Ordering::Relaxed);
                         Reason::CollapseTimeout

@@ -20,9 +20,7 @@ pub enum Delta {
 impl Delta {
     /// Reads digits only; saturates.
     pub fn parse(value: &[u8]) -> Self {
-        digits(value).map_or(Self::Invalid, |seconds| {
-            Self::Seconds(seconds.min(DELTA_MAX as u64) as u32)
-        })
+        digits(value).map_or(Self::Invalid, |seconds| Self::Seconds(seconds.min(DELTA_MAX as u64) as u32))
     }
 
     /// Seconds; `None` if invalid.

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, Freshness, HeadEffect, Plan, Reason, RequestFacts, Selected, StoredHead, Terms,
-    Verdict, freshness, plan,
+    Candidate, Freshness, HeadEffect, Plan, Reason, RequestFacts, Selected, StoredHead, Terms, Verdict,
+    freshness, plan,
 };
 use crate::field::cache_control::{Delta, MaxStale, NoCache, ResponseDirectives};
 use crate::field::status::Forward;
@@ -276,7 +276,7 @@ fn computed(head: &StoredHead, freshness: &Freshness, terms: &Terms<'_>) -> Comp
         current_age_ms: freshness.current_age,
         ttl_s: freshness.ttl(),
         date_unix: head.facts.date,
-        last_modified_unix: head.facts.last_modified,
+        last_modified_unix: head.facts.last_modified(),
         age_value_s: head.facts.age_value.map(i64::from),
         response_delay_ms: head.response_time.since(head.request_time),
         initial_age_ms: head.facts.initial_age,

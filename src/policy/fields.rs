@@ -113,7 +113,9 @@ impl AsRef<[u8]> for Blob {
 impl Fields {
     /// Keeps those fields of `headers` whose name `keep` takes, in order.
     pub fn from_map(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Self {
-        Self::collect(headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name, value.as_bytes())))
+        Self::collect(
+            headers.iter().filter(|(name, _)| keep(name)).map(|(name, value)| (name, value.as_bytes())),
+        )
     }
 
     /// Those of `lines`.

@@ -104,7 +104,7 @@ pub(crate) fn lifetime(facts: &ResponseFacts, terms: &Terms<'_>) -> (i64, Lifeti
         (None, Some(delta)) => Some((delta, LifetimeSource::MaxAge)),
         (None, None) => None,
     };
-    match (explicit, facts.expires) {
+    match (explicit, facts.expires()) {
         (Some((Delta::Invalid, _)), _) | (None, Expires::Invalid) => (0, LifetimeSource::Invalid),
         (Some((delta, source)), _) => (
             delta.millis(),
@@ -120,7 +120,7 @@ pub(crate) fn lifetime(facts: &ResponseFacts, terms: &Terms<'_>) -> (i64, Lifeti
 /// "a typical setting of this fraction might be 10%" of the time since Last-Modified.
 fn heuristic(facts: &ResponseFacts, terms: &Terms<'_>) -> (i64, LifetimeSource) {
     let may = is_heuristically_cacheable(facts.received_status.as_u16()) || facts.directives.public;
-    let Some(modified) = facts.last_modified.filter(|_| may && !facts.pragma_no_cache) else {
+    let Some(modified) = facts.last_modified().filter(|_| may && !facts.pragma_no_cache) else {
         return (0, LifetimeSource::None);
     };
     let since = facts.date.saturating_sub(modified).max(0).saturating_mul(1000);
@@ -178,7 +178,7 @@ pub(crate) fn has_basis(facts: &ResponseFacts) -> bool {
 pub(crate) fn has_explicit(facts: &ResponseFacts) -> bool {
     facts.directives.s_maxage.is_some()
         || facts.directives.max_age.is_some()
-        || facts.expires != Expires::Absent
+        || facts.expires() != Expires::Absent
 }
 
 /// Whether a rule forces a lifetime "even against no-store, private and no-cache".

@@ -82,7 +82,7 @@ fn any_tag(
 /// If-Unmodified-Since: whether the response was modified after it. "A recipient MUST ignore
 /// If-Unmodified-Since if the resource does not have a modification date available."
 fn modified_after(headers: &HeaderMap, head: &StoredHead) -> bool {
-    match (since(headers, &header::IF_UNMODIFIED_SINCE, head), head.facts.last_modified) {
+    match (since(headers, &header::IF_UNMODIFIED_SINCE, head), head.facts.last_modified()) {
         (Some(since), Some(modified)) => modified > since,
         _ => false,
     }
@@ -93,7 +93,7 @@ fn modified_after(headers: &HeaderMap, head: &StoredHead) -> bool {
 /// section 4.3.2).
 fn not_modified_since(headers: &HeaderMap, head: &StoredHead) -> bool {
     let Some(since) = since(headers, &header::IF_MODIFIED_SINCE, head) else { return false };
-    let modified = match head.facts.last_modified {
+    let modified = match head.facts.last_modified() {
         Some(modified) => modified,
         None if head.fields.contains(&header::LAST_MODIFIED) => return false,
         None => head.facts.date,
@@ -117,13 +117,13 @@ fn if_range_holds(headers: &HeaderMap, head: &StoredHead) -> bool {
         return validation::entity_tag(head).is_some_and(|stored| strong_match(stored, value));
     }
     let asked = date::parse(value, head.response_time.unix());
-    asked.is_some() && asked == head.facts.last_modified && is_last_modified_strong(head)
+    asked.is_some() && asked == head.facts.last_modified() && is_last_modified_strong(head)
 }
 
 /// "The associated origin server sends a Date value for the stored response that is at least one second later
 /// than the Last-Modified value". RFC 9110 section 8.8.2.2.
 pub(super) fn is_last_modified_strong(head: &StoredHead) -> bool {
-    head.facts.last_modified.is_some_and(|modified| modified < head.facts.date)
+    head.facts.last_modified().is_some_and(|modified| modified < head.facts.date)
 }
 
 /// If-Range to ask for the rest of a partial response: its strong entity tag.

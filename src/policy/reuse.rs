@@ -4,10 +4,7 @@ use http::HeaderValue;
 
 use super::freshness::needs_validation;
 use super::request::MethodKind;
-use super::{
-    Candidate, Freshness, LifetimeSource, Plan, Reason, RequestFacts, Selected, StoredHead,
-    Terms,
-};
+use super::{Candidate, Freshness, LifetimeSource, Plan, Reason, RequestFacts, Selected, StoredHead, Terms};
 use super::{freshness, partial, precondition, stale};
 use crate::field::status::Forward;
 

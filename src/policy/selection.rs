@@ -76,7 +76,10 @@ impl Selecting {
     /// Bytes on the heap.
     pub fn weight(&self) -> usize {
         let length = |value: &Option<Box<[u8]>>| value.as_ref().map_or(0, |value| value.len());
-        self.selectors().iter().map(|one| size_of::<Selector>() + length(&one.normal) + length(&one.sent)).sum()
+        self.selectors()
+            .iter()
+            .map(|one| size_of::<Selector>() + length(&one.normal) + length(&one.sent))
+            .sum()
     }
 }
 

@@ -78,10 +78,9 @@ pub struct ResponseFacts {
     pub source: Effective,
     /// Date, or the time of receipt. Unix seconds.
     pub date: i64,
-    /// Last-Modified. Unix seconds.
-    pub last_modified: Option<i64>,
-    /// Expires, unless a targeted field takes its place.
-    pub expires: Expires,
+    last_modified: Seconds,
+    expires: Seconds,
+    expires_is_invalid: bool,
     /// Age as received. Seconds.
     pub age_value: Option<u32>,
     /// `corrected_initial_age`. Milliseconds.
@@ -90,6 +89,24 @@ pub struct ResponseFacts {
     pub pragma_no_cache: bool,
     /// The status code as received, which a heuristic and an override go by: 206 for a partial response.
     pub received_status: StatusCode,
+}
+
+/// Unix seconds or none, in no more room than the seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seconds(i64);
+
+impl Seconds {
+    const NONE: Self = Self(i64::MIN);
+
+    fn get(self) -> Option<i64> {
+        (self != Self::NONE).then_some(self.0)
+    }
+}
+
+impl From<Option<i64>> for Seconds {
+    fn from(seconds: Option<i64>) -> Self {
+        seconds.map_or(Self::NONE, Self)
+    }
 }
 
 /// What Expires says.
@@ -286,6 +303,20 @@ pub(crate) fn received_date(headers: &HeaderMap, response_time: Moment) -> Optio
 }
 
 impl ResponseFacts {
+    /// Last-Modified. Unix seconds.
+    pub fn last_modified(&self) -> Option<i64> {
+        self.last_modified.get()
+    }
+
+    /// Expires, unless a targeted field takes its place.
+    pub fn expires(&self) -> Expires {
+        match self.expires.get() {
+            _ if self.expires_is_invalid => Expires::Invalid,
+            Some(seconds) => Expires::At(seconds),
+            None => Expires::Absent,
+        }
+    }
+
     fn of(
         fields: &Fields,
         (directives, source): (ResponseDirectives, Effective),
@@ -303,8 +334,9 @@ impl ResponseFacts {
             directives,
             source,
             date: sent,
-            last_modified: read(&header::LAST_MODIFIED),
-            expires,
+            last_modified: read(&header::LAST_MODIFIED).into(),
+            expires: if let Expires::At(seconds) = expires { Seconds(seconds) } else { Seconds::NONE },
+            expires_is_invalid: expires == Expires::Invalid,
             age_value: received.age_value,
             initial_age: age::corrected_initial_age(
                 sent,

@@ -10,7 +10,7 @@ use crate::policy::{Candidate, StoredHead};
 
 /// What a stored response costs beyond its body, its head's weight and its key's text, in bytes: moka's node,
 /// its table, the counted references, and malloc's headers. Measured: see `bytes_retained_by_small_responses`.
-pub(super) const OVERHEAD: u64 = 700;
+pub(super) const OVERHEAD: u64 = 740;
 /// What each piece of a body costs beyond its bytes: its owner, its account, its place in the list, and
 /// malloc's headers. The first is in [`OVERHEAD`].
 const OVERHEAD_OF_A_PIECE: u64 = 128;
@@ -101,6 +101,11 @@ impl FromIterator<Arc<StoredResponse>> for Candidates {
 }
 
 impl Candidates {
+    /// Whether these are the very same ones as `others`.
+    pub fn are(&self, others: &Self) -> bool {
+        self.len() == others.len() && self.iter().zip(others.iter()).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
     /// These and `response`, which takes the place of `replaces` and of those with equal selecting fields.
     /// The oldest go when there are more than `variants`, or when all weigh more than `most`. Gives the weight.
     pub(super) fn with(

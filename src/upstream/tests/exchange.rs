@@ -256,7 +256,10 @@ async fn a_refused_expectation_keeps_the_body_in_and_ends_the_connection() {
 }
 
 /// An origin that takes the request's head, says `wire`, and then neither speaks, reads nor closes.
-async fn silent(wire: &'static str, call: impl FnOnce(SocketAddr) -> Call<'static>) -> Result<String, ProxyError> {
+async fn silent(
+    wire: &'static str,
+    call: impl FnOnce(SocketAddr) -> Call<'static>,
+) -> Result<String, ProxyError> {
     let (listener, address) = listen().await;
     let origin = tokio::spawn(async move {
         let (stream, _) = say(&listener, wire).await;

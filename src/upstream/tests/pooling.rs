@@ -187,7 +187,10 @@ async fn what_is_sent_again_never_meets_a_second_dead_connection() {
 /// The origin answers once, then reads the second request on the same connection and closes; all further
 /// connections are closed after the request, except that the last of `more` answers. Returns the outcome of the
 /// second request, and how many connections the origin saw.
-async fn closed_on_reuse(call: impl FnOnce(SocketAddr) -> Call<'static>, more: usize) -> (Option<ProxyError>, usize) {
+async fn closed_on_reuse(
+    call: impl FnOnce(SocketAddr) -> Call<'static>,
+    more: usize,
+) -> (Option<ProxyError>, usize) {
     let (listener, address) = listen().await;
     let origin = tokio::spawn(async move {
         let (mut first, _) = say(&listener, OK).await;

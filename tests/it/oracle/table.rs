@@ -432,7 +432,8 @@ pub(super) const EXPLAINED: &[Explained] = &[
         section: "RFC 9111 section 5.3",
         says: "an invalid Expires, and several that differ, are in the past",
         applies: |pair| {
-            pair.ours.lifetime <= 0.0 && pair.head.is_some_and(|head| head.facts.expires == Expires::Invalid)
+            pair.ours.lifetime <= 0.0
+                && pair.head.is_some_and(|head| head.facts.expires() == Expires::Invalid)
         },
     },
     Explained {
@@ -443,7 +444,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
         applies: |pair| {
             pair.they_hold_longer()
                 && has(&pair.case.response, "last-modified")
-                && pair.head.is_some_and(|head| head.facts.last_modified.is_none())
+                && pair.head.is_some_and(|head| head.facts.last_modified().is_none())
         },
     },
     Explained {
