@@ -31,6 +31,9 @@ use crate::policy::{self, Asked, Plan, Reason, Reply, RequestFacts, StoredHead, 
 use crate::store::{Candidates, StoredResponse};
 use crate::upstream::{Call, OnInterim, Received, UpstreamError};
 
+/// Fields that are added to a request on its way.
+const ADDED: usize = 6;
+
 /// What is added to a request on its way through.
 #[derive(Clone, Debug)]
 pub struct Hop {
@@ -44,6 +47,8 @@ impl Hop {
     /// The fields of a request as they go to the origin.
     pub(crate) fn outgoing(&self, received: &HeaderMap) -> HeaderMap {
         let mut headers = received.clone();
+        // Via, a condition or two, and what belongs to the connection: at once, since a clone has no room.
+        drop(headers.try_reserve(ADDED));
         self.pseudonym.append(&mut headers, self.version);
         headers
     }
