@@ -234,7 +234,9 @@ pub(super) const EXPLAINED: &[Explained] = &[
         section: "RFC 9111 section 5.2",
         says: "a request's no-store in any letter case, and with an argument",
         applies: |pair| {
-            pair.they_store(Reason::RequestNoStore)
+            // Of a POST we say that it is none of a GET.
+            let why = if pair.case.method == "POST" { Reason::Method } else { Reason::RequestNoStore };
+            pair.they_store(why)
                 && directives(&pair.case.request).no_store
                 && !they_see(&pair.case.request, "no-store")
         },
