@@ -535,7 +535,9 @@ pub(super) const EXPLAINED: &[Explained] = &[
         applies: |pair| {
             pair.only_they_answer()
                 && pair.asked().max_age == Some(0)
-                && lines(&pair.case.asking, "cache-control").any(|line| !line.contains("max-age=0"))
+                && lines(&pair.case.asking, "cache-control")
+                    .flat_map(|line| line.split(',').map(str::trim))
+                    .any(|one| one.starts_with("max-age") && one != "max-age=0")
         },
     },
     Explained {
