@@ -1,7 +1,8 @@
 //! What the steps of one exchange cost by themselves: the decisions, the key, the head and the store.
 //!
 //! `cargo bench --bench paths`, or `cargo bench --bench paths -- policy/plan` for those of one name. The figures
-//! are to be compared with those of another commit on the same machine; criterion does that by itself.
+//! are to be compared with those of another commit on the same machine; criterion does that by itself. What a
+//! whole exchange costs, beside other proxies, is told by `tests/compare/run`.
 //!
 //! `cargo test --bench paths` runs each once, to see that it does.
 
