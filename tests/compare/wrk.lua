@@ -1,0 +1,40 @@
+-- What wrk sends and tells: everything comes in variables.
+--
+-- REQUEST is the text of a request, in which # is a number from 1 to NUMBERS, then from 1 again, beginning after
+-- FIRST. With MORE set, it ends when each has been answered, which is after so many more answers: those to the last
+-- ones may come late.
+
+local text = os.getenv("REQUEST")
+local before, after = text:match("^([^#]*)#(.*)$")
+local numbers = tonumber(os.getenv("NUMBERS") or "0")
+local sent, answered = tonumber(os.getenv("FIRST") or "0"), 0
+
+function request()
+   if not before then
+      return text
+   end
+   sent = sent + 1
+   if numbers > 0 and sent > numbers then
+      sent = 1
+   end
+   return before .. string.format("%d", sent) .. after
+end
+
+if os.getenv("MORE") then
+   local enough = numbers + tonumber(os.getenv("MORE"))
+   function response()
+      answered = answered + 1
+      if answered == enough then
+         os.exit(0)
+      end
+   end
+end
+
+function done(summary, latency)
+   local errors = summary.errors
+   local broken = errors.connect + errors.read + errors.write + errors.timeout
+   local told = '\nJSON {"requests": %d, "microseconds": %d, "bytes": %d, "wrong": %d, "broken": %d, '
+      .. '"p99": %d, "max": %d}\n'
+   io.write(string.format(told, summary.requests, summary.duration, summary.bytes, errors.status, broken,
+      latency:percentile(99), latency.max))
+end
