@@ -11,8 +11,8 @@ use larder::clock::Moment;
 use larder::field::{list, treatment};
 use larder::policy::rules::{Override, Rule};
 use larder::policy::{
-    self, Answer, Asked, Candidate, Fields, HeadEffect, Options, Plan, Reason, Reply,
-    RequestFacts, SetCookie, Source, StoredHead, Terms, Verdict, explain,
+    self, Answer, Asked, Candidate, Fields, HeadEffect, Options, Plan, Reason, Reply, RequestFacts,
+    SetCookie, Source, StoredHead, Terms, Verdict, explain,
 };
 
 static NAMES: [HeaderName; 30] = [
