@@ -154,7 +154,8 @@ def arguments():
                         help="instead, how Larder's cost for a hit grows with what is stored, connections, fields and "
                         "variants, and what a purge does to hits")
     parser.add_argument("--large", action="store_true",
-                        help="with --growth, also 5,000,000 stored responses: 15 GiB of memory and some minutes")
+                        help="with --growth, also 5,000,000 stored responses, and a purge of 1,000,000: 15 GiB of memory and "
+                        "some minutes")
     options = parser.parse_args()
     if options.large and not options.growth:
         parser.error("--large goes with --growth")

@@ -73,15 +73,16 @@ GROUPS = [
     ("a hit of 1 KiB, µs, by variants of its URL, the oldest asked for", [1, 10, 100], hits_of_variants),
     ("the longest wait for a hit, ms, while so many are purged by a pattern", [0, 1_000, STORED], hits_during_purge),
 ]
-# With --large, for the first of them.
-LARGE = 5_000_000
+# With --large.
+LARGE = {hits_among: 5_000_000, hits_during_purge: 1_000_000}
 
 
 def grow(measurement):
     """Medians of the rounds."""
     rows = []
     for title, amounts, method in GROUPS:
-        for amount in amounts + [LARGE] * (measurement.options.large and method is hits_among):
+        large = [LARGE[method]] if measurement.options.large and method in LARGE else []
+        for amount in amounts + large:
             row = {"title": title, "amount": amount}
             try:
                 values = []

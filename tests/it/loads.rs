@@ -82,11 +82,11 @@ fn a_flood_of_addresses_leaves_the_store_within_its_bound_and_what_is_hot_in_it(
     let hot = (store / 5 / (5 * KIB)) as usize;
     // The slow ones take nothing until the end.
     let proxy = proxy(&format!("cache.memory = '{store}B'\nproxy.between_bytes_timeout = '1h'"));
-    let large = (store / 16) as usize;
+    let large = (store / scaled(8, 16)) as usize;
     let slow = [0, 1].map(|number| {
         let mut client = proxy.client();
-        // Little of it fits into the kernel's buffers.
-        socket2::SockRef::from(client.wire.socket()).set_recv_buffer_size(receive_buffer()).unwrap();
+        // Little of it fits into the kernel's buffers; with less it would take minutes to come, see `receive_buffer`.
+        socket2::SockRef::from(client.wire.socket()).set_recv_buffer_size(64 << 10).unwrap();
         client.begin("GET", &format!("http://{origin}/slow-{number}/{large}"), &[], "");
         let head = client.head("GET");
         (client, head)
