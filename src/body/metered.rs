@@ -12,6 +12,9 @@ use super::{Body, Error, Stored};
 /// Of what is stored, as much is handed on at once. Bytes. What is written in parts of 128 KiB costs 1.4 times the time
 /// of this: each part ends in a segment that is not full.
 const AT_ONCE: u64 = 1 << 20;
+/// But the end by itself: an exchange ends when the last part is handed on, and that must not lie far behind. hyper asks
+/// for it only when little of what was before is still to be written.
+const LAST: u64 = 64 << 10;
 
 /// How a body ended.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +117,8 @@ impl Buf for Piece {
 impl<D: Done> Metered<D> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Error>>> {
         if let Body::Stored(stored) = &mut self.body {
-            let piece = stored.cut(AT_ONCE);
+            let before_last = stored.left().saturating_sub(LAST);
+            let piece = stored.cut(if before_last > 0 { before_last.min(AT_ONCE) } else { LAST });
             let some = piece.left() > 0;
             return Poll::Ready(some.then(|| Ok(Frame::data(Piece::Stored(Box::new(piece))))));
         }
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_handed_on_in_few_large_parts() {
+    fn what_is_stored_is_handed_on_in_few_large_parts_and_a_small_last_one() {
         let pieces = vec![Bytes::from(vec![7; 64 << 10]); 40];
         let mut metered = Metered::new(super::super::StoredBody::new(pieces), |_| {});
         let mut parts = Vec::new();
@@ -229,7 +233,7 @@ mod tests {
             assert_eq!(part.chunks_vectored(&mut slices), part.remaining() / (64 << 10));
             parts.push(part.remaining());
         }
-        assert_eq!(parts, [1 << 20, 1 << 20, 1 << 19]);
+        assert_eq!(parts, [1 << 20, 1 << 20, 448 << 10, 64 << 10]);
     }
 
     #[test]

@@ -299,6 +299,8 @@ impl Watched {
         if self.is_over(cx) {
             return Poll::Ready(End::Over);
         }
+        // What was handed on last may still wait for its client to read, or for its turn: that is no idleness yet.
+        let phase = if phase == Phase::Idle && !self.link.is_through() { Phase::Exchange } else { phase };
         let (blocked, written) = self.link.writing();
         let seen = Some((phase, self.link.exchanges(), blocked, written));
         if self.watch.seen != seen {

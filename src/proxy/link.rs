@@ -214,7 +214,7 @@ impl Link {
     }
 
     /// Whether every response is out as a whole.
-    fn is_through(&self) -> bool {
+    pub(crate) fn is_through(&self) -> bool {
         self.through.load(Ordering::Relaxed) == self.exchanges()
     }
 

@@ -19,7 +19,7 @@ use crate::shutdown::Shutdown;
 const SILENT_WHILE_DRAINING: Duration = Duration::from_secs(2);
 /// Bytes moved at once: what a pipe holds by default.
 const PIECE: usize = 64 * 1024;
-/// The most that a pipe is made to hold where much comes in a row: half the system calls, and no more. Bytes.
+/// The most that a pipe is made to hold, where as much comes within [`MORE`]: fewer system calls. Bytes.
 const LARGE: usize = 1024 * 1024;
 /// Bytes of a tunnel through our own memory that hardly carries any.
 const SMALL: usize = 4 * 1024;
@@ -230,14 +230,16 @@ async fn pour(
     from.readable().await?;
     let mut pipe = Pipe::new()?;
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    // What has come without a pause. Bytes.
-    let mut burst = 0;
+    // What has come since when. Bytes.
+    let (mut burst, mut since) = (0, Stopwatch::start());
     loop {
         may_send(allowance).await;
-        if tokio::time::timeout(MORE, from.readable()).await.is_err() {
-            burst = 0;
-            pipe.shrink();
-            from.readable().await?;
+        match tokio::time::timeout(MORE, from.readable()).await {
+            Ok(readable) => readable?,
+            Err(_silent) => {
+                pipe.shrink();
+                from.readable().await?;
+            }
         }
         let most = allowance.map_or(pipe.size, Allowance::piece);
         // A pipe that holds bytes is a buffer; one that waits for them is none.
@@ -261,9 +263,17 @@ async fn pour(
             count.0.add(count.1, moved);
             sent(allowance, moved);
         }
-        if burst >= LARGE && allowance.is_none() {
+        let much = burst >= LARGE;
+        if !much && since.elapsed() < MORE {
+            continue;
+        }
+        // It is empty here.
+        if !much {
+            pipe.shrink();
+        } else if allowance.is_none() {
             pipe.grow(pieces.larger().min(LARGE));
         }
+        (burst, since) = (0, Stopwatch::start());
     }
 }
 
