@@ -73,48 +73,7 @@ impl<D: Done> Metered<D> {
             done.done(std::mem::take(&mut self.ended));
         }
     }
-}
 
-/// What is handed to the connection at once.
-#[derive(Clone, Debug)]
-pub enum Piece {
-    /// What came from somewhere.
-    Bytes(Bytes),
-    /// Pieces of what is stored.
-    Stored(Box<Stored>),
-}
-
-impl Buf for Piece {
-    fn remaining(&self) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.remaining(),
-            Self::Stored(stored) => stored.remaining(),
-        }
-    }
-
-    fn chunk(&self) -> &[u8] {
-        match self {
-            Self::Bytes(bytes) => bytes.chunk(),
-            Self::Stored(stored) => stored.chunk(),
-        }
-    }
-
-    fn advance(&mut self, count: usize) {
-        match self {
-            Self::Bytes(bytes) => bytes.advance(count),
-            Self::Stored(stored) => stored.advance(count),
-        }
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        match self {
-            Self::Bytes(bytes) => bytes.chunks_vectored(slices),
-            Self::Stored(stored) => stored.chunks_vectored(slices),
-        }
-    }
-}
-
-impl<D: Done> Metered<D> {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Error>>> {
         if let Body::Stored(stored) = &mut self.body {
             let before_last = stored.left().saturating_sub(LAST);
@@ -184,6 +143,45 @@ impl<D: Done> std::fmt::Debug for Metered<D> {
             .field("body", &self.body)
             .field("ended", &self.ended)
             .finish_non_exhaustive()
+    }
+}
+
+/// What is handed to the connection at once.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// What came from somewhere.
+    Bytes(Bytes),
+    /// Pieces of what is stored.
+    Stored(Box<Stored>),
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.remaining(),
+            Self::Stored(stored) => stored.remaining(),
+        }
+    }
+
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.chunk(),
+            Self::Stored(stored) => stored.chunk(),
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::Stored(stored) => stored.advance(count),
+        }
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.chunks_vectored(slices),
+            Self::Stored(stored) => stored.chunks_vectored(slices),
+        }
     }
 }
 

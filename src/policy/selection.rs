@@ -9,9 +9,11 @@ use crate::field::vary::{self, Vary};
 
 /// The selecting fields of the request that a response was stored for, in normal form. Two stored responses
 /// of one key with equal ones are one variant: the newer replaces the older.
-// A thin pointer, and none for most.
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::box_collection)]
+#[allow(
+    clippy::box_collection,
+    reason = "a thin pointer: every stored response has one, and few have any names"
+)]
 pub struct Selecting(Option<Box<Vec<Selector>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]

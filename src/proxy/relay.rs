@@ -436,3 +436,32 @@ async fn pass<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8], count: Count<'_>)
 async fn closed<W: AsyncWrite + Unpin>(to: &mut W) -> io::Result<()> {
     to.shutdown().await.or(Ok(()))
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use rustix::pipe::fcntl_getpipe_size;
+
+    #[test]
+    fn few_pipes_are_large_and_what_one_gives_back_another_gets() {
+        let size = |pipe: &Pipe| fcntl_getpipe_size(&pipe.reader).unwrap();
+        let mut pipes: Vec<_> = (0..=MOST_LARGER).map(|_| Pipe::new().unwrap()).collect();
+        for pipe in &mut pipes {
+            pipe.grow(PIECE);
+            assert_eq!((pipe.size, size(pipe)), (PIECE, PIECE));
+            pipe.grow(2 * PIECE);
+            // A second time makes no difference.
+            pipe.grow(4 * PIECE);
+        }
+        let mut last = pipes.pop().unwrap();
+        assert!(pipes.iter().all(|pipe| (pipe.size, size(pipe)) == (2 * PIECE, 2 * PIECE)));
+        assert_eq!((last.size, size(&last)), (PIECE, PIECE), "there are as many as may be");
+        pipes[0].shrink();
+        pipes[0].shrink();
+        assert_eq!((pipes[0].size, size(&pipes[0])), (PIECE, PIECE));
+        last.grow(2 * PIECE);
+        assert_eq!((last.size, size(&last)), (2 * PIECE, 2 * PIECE));
+        drop((pipes, last));
+        assert_eq!(LARGER.load(Ordering::Relaxed), 0);
+    }
+}

@@ -358,7 +358,7 @@ fn a_client_gets_no_more_bytes_in_a_second_than_it_may() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], BODY);
     // A second's worth may come at once. Who gets what he may is not idle, however long the rest takes.
-    let proxy = Proxy::with("limits.bytes_per_client = '97KiB'\nproxy.idle_timeout = '300ms'");
+    let proxy = Proxy::with("limits.bytes_per_client = '97KiB'\nproxy.idle_timeout = '600ms'");
     let mut client = proxy.client();
     for tunnelled in [false, false, true] {
         let began = larder::clock::Stopwatch::start();
