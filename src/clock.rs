@@ -3,6 +3,7 @@
 //! Everything else takes a [`Moment`] as an argument or asks a [`Clock`] that it was given, so that a test
 //! can move time by hand. `clippy.toml` bans the standard library's clocks outside this file.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -43,6 +44,28 @@ impl Moment {
     pub const fn plus(self, by: i64) -> Self {
         Self { wall: self.wall.saturating_add(by), mono: self.mono.saturating_add(by) }
     }
+}
+
+/// For how long a thread goes by what the wall clock showed when it last looked: a moment counts milliseconds, an
+/// exchange needs several, and each look at a clock costs 30 ns and more on a virtual machine.
+const WALL_FOR: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// When the thread last looked at the wall clock, and what that showed.
+    static WALL: Cell<Option<(Instant, i64)>> = const { Cell::new(None) };
+}
+
+/// Milliseconds since the Unix epoch by the wall clock, at most [`WALL_FOR`] old.
+#[allow(clippy::disallowed_methods)]
+fn wall(now: Instant) -> i64 {
+    WALL.with(|kept| match kept.get() {
+        Some((at, wall)) if now.checked_duration_since(at).is_some_and(|passed| passed < WALL_FOR) => wall,
+        _ => {
+            let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+            kept.set(Some((now, wall)));
+            wall
+        }
+    })
 }
 
 /// Where moments come from.
@@ -99,7 +122,7 @@ impl Clock {
         let started = Instant::now();
         let moment = match self {
             Self::System(start) => Moment {
-                wall: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
+                wall: wall(started),
                 mono: started.saturating_duration_since(*start).as_millis() as i64,
             },
             Self::Manual(hand) => {

@@ -294,11 +294,12 @@ impl Cache {
         match self.flights.join(&key, generation, &self.store) {
             Joined::Lead(leader) => {
                 // Between the look and the join, another flight may have landed.
-                let ask = Ask { now: self.clock.now(), ..ask };
-                if !self.store.candidates_again(&key).are(&candidates)
-                    && let Look::Served(served) = self.look_by(&ask, Store::candidates_again)
-                {
-                    return Ok(served);
+                let mut ask = ask;
+                if !self.store.candidates_again(&key).are(&candidates) {
+                    ask.now = self.clock.now();
+                    if let Look::Served(served) = self.look_by(&ask, Store::candidates_again) {
+                        return Ok(served);
+                    }
                 }
                 self.alone(ask, key, generation, errand, Some(leader)).await
             }
@@ -435,9 +436,12 @@ impl Cache {
 
     /// Makes an answer to this request, with these fields, of what a fetch brought.
     fn brought(&self, ask: &Ask, headers: &HeaderMap, brought: Brought, errand: &Errand) -> Served {
-        let rule = ask.settings.rules.find(&ask.target);
-        let facts = RequestFacts::of(&ask.method, headers, ask.has_content);
-        let terms = Terms { options: &ask.settings.policy, rule, now: self.clock.now() };
+        // Most of what comes needs neither.
+        let facts = || RequestFacts::of(&ask.method, headers, ask.has_content);
+        let terms = || {
+            let rule = ask.settings.rules.find(&ask.target);
+            Terms { options: &ask.settings.policy, rule, now: self.clock.now() }
+        };
         let outcome = Outcome {
             result: CacheResult::Miss,
             forward: Some(errand.forward),
@@ -446,7 +450,7 @@ impl Cache {
         };
         match brought {
             Brought::Filling { filling, reader, status, headers, buffered } => {
-                let freshness = policy::freshness(&filling.head, &terms);
+                let freshness = policy::freshness(&filling.head, &terms());
                 // A breach is told when it is stored, not only when it is served.
                 let breach = (freshness.source == LifetimeSource::Override).then_some(Reason::Override);
                 let outcome = Outcome {
@@ -461,10 +465,10 @@ impl Cache {
                 let served = Served { status, headers, body: reader, received, outcome, buffered };
                 // Its own conditions did not go to the origin, so they are answered here.
                 let ours = matches!(errand.asking, Asking::Validation(_));
-                if ours { serve::replacing(&facts, &filling, &freshness, served) } else { served }
+                if ours { serve::replacing(&facts(), &filling, &freshness, served) } else { served }
             }
             Brought::Validated { stored, only_here, address, reason, is_kept } => {
-                let freshness = policy::freshness(&stored.head, &terms);
+                let freshness = policy::freshness(&stored.head, &terms());
                 let outcome = Outcome {
                     result: CacheResult::Revalidated,
                     forward_status: Some(StatusCode::NOT_MODIFIED),
@@ -474,12 +478,12 @@ impl Cache {
                     upstream: Some(address),
                     ..outcome
                 };
-                let mut served = serve::stored(&facts, &stored, &freshness, true, &ask.settings, outcome);
+                let mut served = serve::stored(&facts(), &stored, &freshness, true, &ask.settings, outcome);
                 served.headers.extend(only_here);
                 served
             }
             Brought::Completing { filling, reader } => {
-                let freshness = policy::freshness(&filling.head, &terms);
+                let freshness = policy::freshness(&filling.head, &terms());
                 let outcome = Outcome {
                     forward_status: Some(StatusCode::PARTIAL_CONTENT),
                     stored: true,
@@ -492,7 +496,7 @@ impl Cache {
             Brought::Stale { stored, reason, status, address } => {
                 let result = CacheResult::Stale;
                 let outcome = Outcome { result, forward_status: status, upstream: address, ..outcome };
-                serve::stale(&facts, &stored, reason, &terms, &ask.settings, outcome)
+                serve::stale(&facts(), &stored, reason, &terms(), &ask.settings, outcome)
             }
             Brought::Direct { received, reason } => {
                 let outcome = Outcome {

@@ -1,5 +1,7 @@
 //! Cache-Control: RFC 9111 section 5.2, RFC 5861, RFC 8246. Syntax, and what duplicates mean.
 
+use std::num::NonZeroU32;
+
 use http::{HeaderName, HeaderValue};
 
 use super::list::{digits, is_token, members, token_or_quoted, trim};
@@ -7,44 +9,60 @@ use super::list::{digits, is_token, members, token_or_quoted, trim};
 /// Seconds at which a delta saturates: 2^31. RFC 9111 section 1.2.2.
 pub const DELTA_MAX: i64 = 1 << 31;
 
-/// A delta-seconds argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delta {
-    /// Seconds, 0 to [`DELTA_MAX`].
-    Seconds(u32),
-    /// Missing, not digits only, or given twice with different values: "caches are encouraged to consider
-    /// responses that have invalid freshness information to be stale".
-    Invalid,
-}
+/// A delta-seconds argument: seconds, 0 to [`DELTA_MAX`], or invalid. Every stored response has some: one that may
+/// be absent takes no more room than its seconds, which are kept plus one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Delta(NonZeroU32);
 
 impl Delta {
+    /// Missing, not digits only, or given twice with different values: "caches are encouraged to consider
+    /// responses that have invalid freshness information to be stale".
+    pub const INVALID: Self = Self(NonZeroU32::MAX);
+
+    /// So many seconds; saturates.
+    pub const fn of(seconds: u64) -> Self {
+        let seconds = if seconds < DELTA_MAX as u64 { seconds as u32 } else { DELTA_MAX as u32 };
+        Self(NonZeroU32::MIN.saturating_add(seconds))
+    }
+
     /// Reads digits only; saturates.
     pub fn parse(value: &[u8]) -> Self {
-        digits(value).map_or(Self::Invalid, |seconds| Self::Seconds(seconds.min(DELTA_MAX as u64) as u32))
+        digits(value).map_or(Self::INVALID, Self::of)
+    }
+
+    /// Whether it says anything.
+    pub const fn is_valid(self) -> bool {
+        self.0.get() != Self::INVALID.0.get()
     }
 
     /// Seconds; `None` if invalid.
     pub const fn seconds(self) -> Option<i64> {
-        match self {
-            Self::Seconds(seconds) => Some(seconds as i64),
-            Self::Invalid => None,
-        }
+        if self.is_valid() { Some(self.0.get() as i64 - 1) } else { None }
     }
 
     /// Milliseconds; 0 if invalid, which is what a lifetime or a window is then.
     pub const fn millis(self) -> i64 {
-        match self {
-            Self::Seconds(seconds) => seconds as i64 * 1000,
-            Self::Invalid => 0,
+        match self.seconds() {
+            Some(seconds) => seconds * 1000,
+            None => 0,
         }
     }
 
     /// Adds another mention of the same directive: equal ones are one, differing ones invalid.
     pub(crate) fn also(known: &mut Option<Self>, another: Self) {
         *known = Some(match *known {
-            Some(first) if first != another => Self::Invalid,
+            Some(first) if first != another => Self::INVALID,
             _ => another,
         });
+    }
+}
+
+impl std::fmt::Debug for Delta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.seconds() {
+            Some(seconds) => write!(f, "{seconds} s"),
+            None => f.write_str("invalid"),
+        }
     }
 }
 
@@ -54,8 +72,8 @@ pub enum NoCache {
     /// Nothing.
     #[default]
     Absent,
-    /// Only these fields need validation.
-    Fields(Box<[HeaderName]>),
+    /// Only these fields need validation. Boxed: few responses have any, and all would be as large.
+    Fields(Box<Box<[HeaderName]>>),
     /// The response needs validation.
     Whole,
 }
@@ -127,11 +145,15 @@ impl ResponseDirectives {
         self.no_cache = match (std::mem::take(&mut self.no_cache), named) {
             (NoCache::Absent, named) => named,
             (NoCache::Fields(mut known), NoCache::Fields(more)) => {
-                let mut all = std::mem::take(&mut known).into_vec();
+                let mut all = std::mem::take(&mut *known).into_vec();
                 all.extend(
-                    more.into_vec().into_iter().filter(|name| !all.contains(name)).collect::<Vec<_>>(),
+                    (*more).into_vec().into_iter().filter(|name| !all.contains(name)).collect::<Vec<_>>(),
                 );
-                if all.len() > MOST_NAMES { NoCache::Whole } else { NoCache::Fields(all.into_boxed_slice()) }
+                if all.len() > MOST_NAMES {
+                    NoCache::Whole
+                } else {
+                    NoCache::Fields(Box::new(all.into_boxed_slice()))
+                }
             }
             (NoCache::Whole, _) | (_, NoCache::Whole) => NoCache::Whole,
             (known, NoCache::Absent) => known,
@@ -152,7 +174,7 @@ pub(crate) fn field_names(list: &[u8]) -> NoCache {
             Ok(_) | Err(_) => return NoCache::Whole,
         }
     }
-    if names.is_empty() { NoCache::Whole } else { NoCache::Fields(names.into_boxed_slice()) }
+    if names.is_empty() { NoCache::Whole } else { NoCache::Fields(Box::new(names.into_boxed_slice())) }
 }
 
 /// How stale a response the client takes.
@@ -227,10 +249,11 @@ impl RequestDirectives {
     }
 
     fn also_max_stale(&mut self, argument: &Argument) {
-        let this = match (argument, argument.delta()) {
-            (Argument::None, _) => MaxStale::Any,
-            (_, Delta::Seconds(seconds)) => MaxStale::Seconds(i64::from(seconds)),
-            (_, Delta::Invalid) => MaxStale::Seconds(0),
+        let this = match argument {
+            Argument::None => MaxStale::Any,
+            Argument::Value(_) | Argument::Malformed => {
+                MaxStale::Seconds(argument.delta().seconds().unwrap_or(0))
+            }
         };
         self.max_stale = Some(match (self.max_stale, this) {
             (None | Some(MaxStale::Any), only) => only,
@@ -259,7 +282,7 @@ impl Argument<'_> {
     fn delta(&self) -> Delta {
         match self {
             Self::Value(value) => Delta::parse(value),
-            Self::None | Self::Malformed => Delta::Invalid,
+            Self::None | Self::Malformed => Delta::INVALID,
         }
     }
 }
@@ -342,8 +365,8 @@ mod tests {
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "it is compared with what may be none")]
-    fn seconds(seconds: u32) -> Option<Delta> {
-        Some(Delta::Seconds(seconds))
+    fn seconds(seconds: u64) -> Option<Delta> {
+        Some(Delta::of(seconds))
     }
 
     #[test]
@@ -352,9 +375,9 @@ mod tests {
         max_age("max-age=003600", seconds(3600));
         max_age("max-age=\"3600\"", seconds(3600));
         max_age("max-age=2147483647", seconds(2_147_483_647));
-        max_age("max-age=2147483648", seconds(DELTA_MAX as u32));
-        max_age("max-age=99999999999", seconds(DELTA_MAX as u32));
-        max_age("max-age=99999999999999999999999999", seconds(DELTA_MAX as u32));
+        max_age("max-age=2147483648", seconds(DELTA_MAX as u64));
+        max_age("max-age=99999999999", seconds(DELTA_MAX as u64));
+        max_age("max-age=99999999999999999999999999", seconds(DELTA_MAX as u64));
         for invalid in [
             "max-age=-3600",
             "max-age=+3600",
@@ -370,17 +393,17 @@ mod tests {
             "max-age=\"3600",
             "max-age=36 00",
         ] {
-            max_age(invalid, Some(Delta::Invalid));
+            max_age(invalid, Some(Delta::INVALID));
         }
     }
 
     #[test]
     fn conflicting_duplicates_are_invalid_and_equal_ones_are_one() {
-        max_age("max-age=1800, max-age=1", Some(Delta::Invalid));
-        max_age("max-age=1, max-age=1800", Some(Delta::Invalid));
+        max_age("max-age=1800, max-age=1", Some(Delta::INVALID));
+        max_age("max-age=1, max-age=1800", Some(Delta::INVALID));
         max_age("max-age=1, max-age=01", seconds(1));
-        assert_eq!(response(&["max-age=1800", "max-age=1"]).max_age, Some(Delta::Invalid));
-        assert_eq!(response(&["max-age=1", "max-age=2", "max-age=2"]).max_age, Some(Delta::Invalid));
+        assert_eq!(response(&["max-age=1800", "max-age=1"]).max_age, Some(Delta::INVALID));
+        assert_eq!(response(&["max-age=1", "max-age=2", "max-age=2"]).max_age, Some(Delta::INVALID));
     }
 
     #[test]
@@ -422,7 +445,7 @@ mod tests {
     #[test]
     fn no_cache_may_name_fields() {
         let names = |list: &[&'static str]| {
-            NoCache::Fields(list.iter().map(|name| HeaderName::from_static(name)).collect())
+            NoCache::Fields(Box::new(list.iter().map(|name| HeaderName::from_static(name)).collect()))
         };
         for (lines, expected) in [
             (&["no-cache"][..], NoCache::Whole),

@@ -8,13 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::fields::ADDED;
 use super::{Freshness, StoredHead};
 use crate::clock::Moment;
-use crate::field::cache_control::{DELTA_MAX, NoCache};
+use crate::field::cache_control::{Delta, NoCache};
 use crate::field::list::{digits, members};
 
 /// Seconds that Age says: the first member of its joined lines, if that is digits only; else nothing.
-pub(crate) fn age_value<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<u32> {
-    let seconds = digits(members(lines).next()?)?;
-    Some(seconds.min(DELTA_MAX as u64) as u32)
+pub(crate) fn age_value<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Delta> {
+    digits(members(lines).next()?).map(Delta::of)
 }
 
 /// `corrected_initial_age`, in milliseconds.
@@ -24,13 +23,13 @@ pub(crate) fn age_value<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<u32
 /// `corrected_initial_age = max(apparent_age, corrected_age_value)`.
 pub(crate) fn corrected_initial_age(
     date: i64,
-    age_value: Option<u32>,
+    age_value: Option<Delta>,
     request_time: Moment,
     response_time: Moment,
 ) -> i64 {
     let apparent_age = response_time.unix().saturating_sub(date).max(0).saturating_mul(1000);
     let response_delay = response_time.since(request_time);
-    let corrected_age_value = (i64::from(age_value.unwrap_or(0)) * 1000).saturating_add(response_delay);
+    let corrected_age_value = age_value.map_or(0, Delta::millis).saturating_add(response_delay);
     apparent_age.max(corrected_age_value)
 }
 
@@ -85,6 +84,7 @@ fn put_age(map: &mut HeaderMap, freshness: &Freshness) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::field::cache_control::DELTA_MAX;
     use crate::policy::freshness;
     use crate::policy::testing::{World, headers, reply};
     use crate::policy::{Asked, RequestFacts, Verdict, verdict};
@@ -92,7 +92,11 @@ mod tests {
     /// Seconds that these lines of Age say.
     #[track_caller]
     fn check(lines: &[&str], expected: Option<i64>) {
-        assert_eq!(age_value(lines.iter().map(|line| line.as_bytes())).map(i64::from), expected, "{lines:?}");
+        assert_eq!(
+            age_value(lines.iter().map(|line| line.as_bytes())).and_then(Delta::seconds),
+            expected,
+            "{lines:?}"
+        );
     }
 
     #[test]

@@ -277,7 +277,7 @@ fn computed(head: &StoredHead, freshness: &Freshness, terms: &Terms<'_>) -> Comp
         ttl_s: freshness.ttl(),
         date_unix: head.facts.date,
         last_modified_unix: head.facts.last_modified(),
-        age_value_s: head.facts.age_value.map(i64::from),
+        age_value_s: head.facts.age_value.and_then(Delta::seconds),
         response_delay_ms: head.response_time.since(head.request_time),
         initial_age_ms: head.facts.initial_age,
         resident_ms: terms.now.since(head.response_time),
@@ -292,9 +292,9 @@ fn directives(directives: &ResponseDirectives) -> Vec<String> {
         ("stale-while-revalidate", directives.stale_while_revalidate),
         ("stale-if-error", directives.stale_if_error),
     ] {
-        said.extend(delta.map(|delta| match delta {
-            Delta::Seconds(seconds) => format!("{name}={seconds}"),
-            Delta::Invalid => format!("{name} (invalid)"),
+        said.extend(delta.map(|delta| match delta.seconds() {
+            Some(seconds) => format!("{name}={seconds}"),
+            None => format!("{name} (invalid)"),
         }));
     }
     match &directives.no_cache {

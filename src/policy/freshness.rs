@@ -105,7 +105,7 @@ pub(crate) fn lifetime(facts: &ResponseFacts, terms: &Terms<'_>) -> (i64, Lifeti
         (None, None) => None,
     };
     match (explicit, facts.expires()) {
-        (Some((Delta::Invalid, _)), _) | (None, Expires::Invalid) => (0, LifetimeSource::Invalid),
+        (Some((Delta::INVALID, _)), _) | (None, Expires::Invalid) => (0, LifetimeSource::Invalid),
         (Some((delta, source)), _) => (
             delta.millis(),
             if facts.source == Effective::Targeted { LifetimeSource::Targeted } else { source },

@@ -101,14 +101,14 @@ fn forbidden_by(directives: &ResponseDirectives, status: StatusCode, forced: boo
 
 /// "the response ... contains ... must-revalidate, public, s-maxage". RFC 9111 section 3.5.
 pub(crate) fn allows_authorization(directives: &ResponseDirectives) -> bool {
-    directives.public || directives.must_revalidate || matches!(directives.s_maxage, Some(Delta::Seconds(_)))
+    directives.public || directives.must_revalidate || directives.s_maxage.is_some_and(Delta::is_valid)
 }
 
 /// Whether a response with Set-Cookie may be shared.
 pub(crate) fn allows_set_cookie(directives: &ResponseDirectives, terms: &Terms<'_>) -> bool {
     match terms.set_cookie() {
         SetCookie::Rfc9111 => true,
-        SetCookie::Strict => directives.public || matches!(directives.s_maxage, Some(Delta::Seconds(_))),
+        SetCookie::Strict => directives.public || directives.s_maxage.is_some_and(Delta::is_valid),
     }
 }
 

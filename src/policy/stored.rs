@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::targeted::{self, Effective};
 use super::{Fields, Reply, Selecting, Terms, age};
 use crate::clock::Moment;
-use crate::field::cache_control::{ResponseDirectives, says_no_cache};
+use crate::field::cache_control::{Delta, ResponseDirectives, says_no_cache};
 use crate::field::{date, range::ContentRange, treatment};
 
 /// The head of a stored response.
@@ -81,8 +81,8 @@ pub struct ResponseFacts {
     last_modified: Seconds,
     expires: Seconds,
     expires_is_invalid: bool,
-    /// Age as received. Seconds.
-    pub age_value: Option<u32>,
+    /// Age as received.
+    pub age_value: Option<Delta>,
     /// `corrected_initial_age`. Milliseconds.
     pub initial_age: i64,
     /// Whether `Pragma: no-cache` without Cache-Control forbids heuristic freshness.
@@ -270,7 +270,7 @@ pub(crate) fn content_range(reply: &Reply<'_>) -> Option<ContentRange> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
     pub(crate) status: StatusCode,
-    pub(crate) age_value: Option<u32>,
+    pub(crate) age_value: Option<Delta>,
     pub(crate) request_time: Moment,
     pub(crate) response_time: Moment,
 }

@@ -304,7 +304,7 @@ impl Watched {
         let (blocked, written) = self.link.writing();
         let seen = Some((phase, self.link.exchanges(), blocked, written));
         if self.watch.seen != seen {
-            self.watch = Watch { since: Some(Stopwatch::start()), seen };
+            self.watch = Watch { since: None, seen };
         }
         let limit = match phase {
             Phase::Idle => self.limits.idle,

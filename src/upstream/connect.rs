@@ -134,7 +134,7 @@ pub(super) async fn judge(
             return judged.map(Option::<&_>::cloned).map_err(|denied| UpstreamError::denied(denied, address));
         }
     };
-    let routes = way.parents.routes(target.scheme, &target.host, target.port, way.clock.now().mono);
+    let routes = way.parents.routes(target.scheme, &target.host, target.port, || way.clock.now().mono);
     if !routes.is_empty() {
         return grant.by_name().map(|()| grant.by().cloned()).map_err(UpstreamError::refused);
     }

@@ -76,7 +76,7 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call<'_>) -> Result
     let Call { target, method, headers: make, body, grant, on_interim, fetch_over_https, upgrade } = call;
     let (scheme, port) = reached_by(target.scheme, target.port, fetch_over_https);
     let headers = make();
-    let parents = way.parents.routes(scheme, &target.host, port, way.clock.now().mono);
+    let parents = way.parents.routes(scheme, &target.host, port, || way.clock.now().mono);
     let via = match scheme {
         Scheme::Https if !parents.is_empty() => headers.get_all(VIA).iter().cloned().collect(),
         Scheme::Http | Scheme::Https => Vec::new(),

@@ -238,12 +238,19 @@ impl Parents {
     }
 
     /// The parents to try, in order: those that were reachable of late first. Empty: direct.
-    pub(super) fn routes(&self, scheme: Scheme, host: &Host, port: u16, now: i64) -> Vec<usize> {
+    pub(super) fn routes(
+        &self,
+        scheme: Scheme,
+        host: &Host,
+        port: u16,
+        now: impl FnOnce() -> i64,
+    ) -> Vec<usize> {
         if self.routes.is_empty() || self.direct.iter().any(|member| member.covers(host, port)) {
             return Vec::new();
         }
         let serves = |at: &usize| self.routes[*at].serves.is_none_or(|serves| serves == scheme);
         let mut routes: Vec<usize> = (0..self.routes.len()).filter(serves).collect();
+        let now = now();
         routes.sort_by_key(|at| self.routes[*at].is_down(now));
         routes
     }
@@ -308,7 +315,7 @@ mod tests {
         let list: Vec<String> = list.split(',').map(str::to_owned).collect();
         let parents = Parents::new(&[parent], &list).unwrap();
         let host = host.parse().map_or_else(|_| Host::Name(host.into()), Host::Ip);
-        assert_eq!(parents.routes(Scheme::Http, &host, port, 0).is_empty(), direct);
+        assert_eq!(parents.routes(Scheme::Http, &host, port, || 0).is_empty(), direct);
     }
 
     #[test]
@@ -335,10 +342,10 @@ mod tests {
         let parents = ["http://a:1", "http://b:1"].map(|url| Parent::parse(url).unwrap());
         let parents = Parents::new(&parents, &[]).unwrap();
         let host = Host::Name("example.com".into());
-        assert_eq!(parents.routes(Scheme::Http, &host, 80, 0), [0, 1]);
+        assert_eq!(parents.routes(Scheme::Http, &host, 80, || 0), [0, 1]);
         parents.get(0).unwrap().failed(0);
-        assert_eq!(parents.routes(Scheme::Http, &host, 80, 1), [1, 0]);
-        assert_eq!(parents.routes(Scheme::Http, &host, 80, PASSED_OVER), [0, 1]);
+        assert_eq!(parents.routes(Scheme::Http, &host, 80, || 1), [1, 0]);
+        assert_eq!(parents.routes(Scheme::Http, &host, 80, || PASSED_OVER), [0, 1]);
     }
 
     #[track_caller]

@@ -37,7 +37,7 @@ pub(super) async fn dial(
     via: &[HeaderValue],
     grant: &Grant,
 ) -> Result<Dialed, UpstreamError> {
-    let routes = way.parents.routes(Scheme::Https, host, port, way.clock.now().mono);
+    let routes = way.parents.routes(Scheme::Https, host, port, || way.clock.now().mono);
     if routes.is_empty() {
         let (tcp, address, _) = connect::tcp(way, host, port, Some(grant)).await?;
         return Ok(Dialed { stream: Stream::Tcp(tcp), address, early: Bytes::new() });

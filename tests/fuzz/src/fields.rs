@@ -48,12 +48,12 @@ pub fn cache_control(bytes: &[u8]) {
                 if digits {
                     let seconds = value.parse::<i64>().unwrap_or(DELTA_MAX).min(DELTA_MAX);
                     assert!(
-                        matches!(found.max_age, Some(Delta::Invalid))
-                            || found.max_age == Some(Delta::Seconds(seconds as u32))
+                        matches!(found.max_age, Some(Delta::INVALID))
+                            || found.max_age == Some(Delta::of(seconds as u64))
                     );
                     assert!(asked.max_age.is_some_and(|age| age <= seconds));
                 } else {
-                    assert_eq!(found.max_age, Some(Delta::Invalid));
+                    assert_eq!(found.max_age, Some(Delta::INVALID));
                     assert_eq!(asked.max_age, Some(0));
                 }
             }

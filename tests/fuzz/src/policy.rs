@@ -808,7 +808,7 @@ impl World {
 fn staleness(stored: &Stored, said: &Words) -> Option<i64> {
     let lifetime = if said.names("s-maxage") { said.seconds("s-maxage")? } else { said.seconds("max-age")? };
     let odd = stored.head.fields.get_all(&header::CACHE_CONTROL).any(|line| line.as_bytes().contains(&b'"'));
-    let age = i64::from(stored.head.facts.age_value.unwrap_or(0)) * 1000;
+    let age = stored.head.facts.age_value.map_or(0, Delta::millis);
     (!odd).then(|| stored.passed + age - lifetime * 1000)
 }
 

@@ -150,7 +150,7 @@ impl Pair<'_> {
     /// What the lifetime is read from is a directive that is said, but no number or several ones.
     fn invalid(&self) -> bool {
         let said = self.said();
-        said.s_maxage.or(said.max_age) == Some(Delta::Invalid)
+        said.s_maxage.or(said.max_age) == Some(Delta::INVALID)
     }
 
     /// Whether max-age or s-maxage is said so many times.
@@ -329,7 +329,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
         applies: |pair| {
             pair.they_store(Reason::Authorization)
                 && has(&pair.case.request, "authorization")
-                && pair.said().s_maxage == Some(Delta::Invalid)
+                && pair.said().s_maxage == Some(Delta::INVALID)
         },
     },
     Explained {
@@ -606,7 +606,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
         applies: |pair| {
             pair.ours.decision == Decision::Ask
                 && pair.theirs.decision == Decision::Refresh
-                && pair.said().stale_while_revalidate == Some(Delta::Invalid)
+                && pair.said().stale_while_revalidate == Some(Delta::INVALID)
         },
     },
     Explained {
@@ -783,7 +783,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
         applies: |pair| {
             pair.theirs.outcome == Some(Outcome::Stale)
                 && pair.ours.outcome == Some(Outcome::Other)
-                && pair.said().stale_if_error == Some(Delta::Invalid)
+                && pair.said().stale_if_error == Some(Delta::INVALID)
         },
     },
     Explained {
