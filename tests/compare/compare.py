@@ -1,10 +1,11 @@
 """Measures Larder beside other proxies on one machine, and prints what it found as tables.
 
-What counts is the CPU time, user and system, that a proxy's whole process tree took for one request: it says what
-a core can do, and a busy machine disturbs it less than it does times and rates. The proxy has one core and one
-worker, the origin (nginx) and the load (wrk, curl) have another. Each run starts a proxy anew; rounds are interleaved,
-all peers one after the other and then again; medians are printed, and in brackets how many times Larder's figure
-that is. Larder runs as it does by default, with its access log, the others without any.
+What counts most is the CPU time, user and system, that a proxy's whole process tree took for one request: it says
+what a core can do, and a busy machine disturbs it less than it does times and rates. Memory is measured too, and a few
+times: of hits at a constant rate, of many who wait for one answer, of a start. The proxy has one core and one worker,
+the origin (nginx) and the load (wrk, curl and this program) have another. Each run starts a proxy anew; rounds are
+interleaved, all peers one after the other and then again; medians are printed, and in brackets how many times Larder's
+figure that is. Larder runs as it does by default, with its access log, the others without any.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import sys
 import tempfile
 
 import growth
+import plot
 from measure import FAILURES, PEERS, ROOT, SCENARIOS, Measurement, Wrong, filled
 
 
@@ -82,7 +84,7 @@ def print_results(runs, scenarios, peers):
         figures.append(row)
         if any(rate[1:]):
             rates.append(rate)
-    print("\nCPU time of the proxy for a request or a GB, and memory; less is better. In brackets, how many times\n"
+    print("\nCPU time of the proxy (µs, s/GB), memory, and times (ms); less is better. In brackets, how many times\n"
           "Larder's figure that is: above 1.00 it takes more than Larder, below 1.00 less.\n")
     print_table(figures)
     if len(rates) > 1:
@@ -90,11 +92,16 @@ def print_results(runs, scenarios, peers):
         print_table(rates)
 
 
-def print_growth(rows):
+def grouped(rows):
+    """Of each title the longest value, and its rows."""
     for title in dict.fromkeys(row["title"] for row in rows):
         group = [row for row in rows if row["title"] == title]
+        yield title, max(0, *(row.get("value", 0) for row in group)) or 1, group
+
+
+def print_growth(rows):
+    for title, most, group in grouped(rows):
         print(f"\nGrowth: {title}\n")
-        most = max((row["value"] for row in group if "value" in row), default=0) or 1
         for row in group:
             if "value" in row:
                 bar = "#" * round(40 * row["value"] / most)
@@ -152,13 +159,17 @@ def arguments():
     parser.add_argument("--json", metavar="FILE", help="also write every run into a file")
     parser.add_argument("--growth", action="store_true",
                         help="instead, how Larder's cost for a hit grows with what is stored, connections, fields and "
-                        "variants, and what a purge does to hits")
+                        "variants, what a purge does to hits, and what memory it has while it is filled beyond what it "
+                        "may store")
+    parser.add_argument("--plot", metavar="FILE", help="with --growth, also draw its bars into an SVG file")
     parser.add_argument("--large", action="store_true",
                         help="with --growth, also 5,000,000 stored responses, and a purge of 1,000,000: 15 GiB of memory and "
                         "some minutes")
     options = parser.parse_args()
     if options.large and not options.growth:
         parser.error("--large goes with --growth")
+    if options.plot and not options.growth:
+        parser.error("--plot goes with --growth")
     if options.binary and not os.access(options.binary, os.X_OK):
         parser.error(f"there is no program {options.binary}")
     return options
@@ -174,7 +185,7 @@ def built():
 def main():
     options = arguments()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
-    for program in ("nginx", "wrk", "curl", "taskset"):
+    for program in ("nginx", "wrk", "curl"):
         if not shutil.which(program):
             sys.exit(f"{program} is not installed, and nothing can be measured without it")
     options.binary = os.path.abspath(options.binary or built())
@@ -205,6 +216,8 @@ def main():
         pathlib.Path(options.json).write_text(json.dumps({"header": told, kind: results}, indent=1) + "\n")
     if options.growth:
         print_growth(results)
+        if options.plot:
+            pathlib.Path(options.plot).write_text(plot.svg(grouped(results), digits))
         failed = any("wrong" in row for row in results)
     else:
         print_results(results, options.scenarios, peers)

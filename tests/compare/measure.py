@@ -1,6 +1,7 @@
 """The proxies and their configurations, the origin, the load, and one method for each scenario."""
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import json
@@ -12,18 +13,24 @@ import resource
 import signal
 import shutil
 import socket
+import statistics
 import subprocess
+import sys
 import time
+
+from clients import Wrong, answer, connected, paced
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
-SIZES = {"1k": 1 << 10, "64k": 64 << 10, "10m": 10 << 20}
+SIZES = {"1k": 1 << 10, "64k": 64 << 10, "10m": 10 << 20, "1g": 1 << 30}
 # Bytes of cache for each peer.
 MEMORY = 4 << 30
 # What each asks: enough that no core waits for a request.
 CONNECTIONS = 64
 STORED, IDLE = 100_000, 2_000
+# At the same moment for one URL; a second; one after the other.
+TOGETHER, RATE, STARTS = 500, 10_000, 10
 # Where nginx would write outside of its folder.
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -52,14 +59,21 @@ SCENARIOS = {
     # They store nothing that is stale at once.
     "reval": ("validated", "stale at once, the origin says 304", "µs", REVERSE),
     "tunnel": ("tunnelled", "CONNECT, bodies of 10 MiB", "s/GB", REVERSE),
+    "connect": ("tunnels", "CONNECT, 1 KiB, close", "µs", REVERSE),
+    "churn": ("connections", "a hit of 1 KiB, each on a new connection", "µs", ()),
+    "zipf": ("popular", f"a hit of 1 KiB among {STORED:,} by Zipf's law", "µs", ()),
+    "lat": ("waits", f"99 % of hits wait less, at {RATE:,} a second", "ms", ()),
+    # HAProxy lets each request go to the origin.
+    "collapse": ("collapsed", f"{TOGETHER} ask for one new URL, the origin takes 200 ms", "ms", ("haproxy",)),
+    "asked": ("asked_for", "the same, what the origin is asked", "requests", ("haproxy",)),
+    # HAProxy makes room for all the connections first that it is allowed here.
+    "start": ("started", "from its start until it listens", "ms", ("haproxy",)),
     # HAProxy takes its whole cache at the start.
     "memory": ("stored_memory", "memory for a stored KiB beyond it", "bytes", ("haproxy",)),
     "idle": ("idle_memory", "memory for an idle connection", "bytes", ()),
+    # Traffic Server alone stores it, in its file, which does not count: with a bound on sizes it would not collapse.
+    "stream": ("streamed", "memory while 1 GiB flows through", "MiB", ()),
 }
-
-
-class Wrong(Exception):
-    """Why a run says nothing."""
 
 
 # What ends a run, and not the others.
@@ -74,6 +88,12 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def accepted():
+    """How many connections this machine has accepted."""
+    names, values = re.findall(r"^Tcp: (.*)", pathlib.Path("/proc/net/snmp").read_text(), re.M)
+    return int(dict(zip(names.split(), values.split()))["PassiveOpens"])
 
 
 def processes():
@@ -92,9 +112,12 @@ class Process:
 
     def __init__(self, command, core, folder, port):
         self.folder, self.port = folder, port
-        pinned = ["taskset", "-c", str(core), *command.split()]
+        pin = functools.partial(os.sched_setaffinity, 0, {core})
         with open(folder / "output", "wb") as output, open(folder / "errors", "wb") as errors:
-            self.started = subprocess.Popen(pinned, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, cwd=folder)
+            self.started = subprocess.Popen(command.split(), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+                                            cwd=folder, preexec_fn=pin)
+        # Popen returns when the program runs.
+        self.begun = time.monotonic()
 
     def __enter__(self):
         try:
@@ -108,13 +131,13 @@ class Process:
         self.end()
 
     def wait_for_port(self):
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
+        while time.monotonic() < self.begun + 20:
             if self.started.poll() is not None:
                 break
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with contextlib.suppress(OSError), connected(self.port):
+                self.listened_after = time.monotonic() - self.begun
                 return
-            time.sleep(0.02)
+            time.sleep(0.0005)
         texts = [self.folder / name for name in ("errors", "output", "log")]
         told = b"".join(text.read_bytes() for text in texts if text.exists())
         raise Wrong(f"it does not listen: {told.decode(errors='replace').strip()[-400:]}")
@@ -164,6 +187,7 @@ class Measurement:
             raise Wrong("two cores are needed: one for the proxy, one for the origin and the load")
         self.options, self.work = options, work
         self.proxy_core, self.load_core = cores[:2]
+        os.sched_setaffinity(0, {self.load_core})
         self.files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self.files = min(self.files, 1 << 20) if self.files > 0 else 1 << 20
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.files, self.files))
@@ -172,9 +196,8 @@ class Measurement:
 
     def run(self, command, seconds, environment=()):
         """Runs a program to its end on the load's core."""
-        pinned = ["taskset", "-c", str(self.load_core), *command]
         environment = os.environ | dict(environment)
-        return subprocess.run(pinned, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
 
     def clear(self):
         """Removes what the last run left; the first folder is the origin's."""
@@ -198,20 +221,26 @@ class Measurement:
             "TEMPORARY": " ".join(f"{name}_temp_path {folder}/{name};" for name in TEMPORARY),
         }
 
+    @contextlib.contextmanager
     def origin(self):
-        folder, port = self.folder(), free_port()
+        folder, port, slow_port = self.folder(), free_port(), free_port()
         (folder / "bodies").mkdir()
-        for name, size in SIZES.items():
-            self.bodies[name] = random.Random(size).randbytes(size)
+        (folder / "slow").mkdir()
+        for name in ("1k", "64k", "10m"):
+            self.bodies[name] = random.Random(SIZES[name]).randbytes(SIZES[name])
             (folder / "bodies" / name).write_bytes(self.bodies[name])
-        values = self.values(folder, port)
+        # It takes no memory.
+        with open(folder / "bodies/1g", "wb") as sparse:
+            sparse.truncate(SIZES["1g"])
+        values = self.values(folder, port) | {"SLOW": slow_port}
         values["BODY"] = "x" * 1024
         values["MORE_FIELDS"] = " ".join(f'add_header X-Field-{n} "a value of field {n}";' for n in range(45))
         (folder / "origin.conf").write_text(filled((HERE / "peers/origin.conf").read_text(), values))
-        process = Process(f"nginx -e {folder}/log -c {folder}/origin.conf", self.load_core, folder, port)
         self.authority, self.validations = f"127.0.0.1:{port}", folder / "validations"
-        self.nginx = process
-        return process
+        self.nginx = Process(f"nginx -e {folder}/log -c {folder}/origin.conf", self.load_core, folder, port)
+        slow = Process(f"{sys.executable} {HERE}/slow.py {slow_port}", self.load_core, folder / "slow", slow_port)
+        with self.nginx, slow:
+            yield
 
     def asked(self):
         """How many requests the origin has got; the one that asks does not count."""
@@ -230,8 +259,11 @@ class Measurement:
         for template in templates:
             (folder / template.name).write_text(filled(template.read_text(), values))
         process = Process(filled(command, values), self.proxy_core, folder, port)
-        process.prefix = "" if reverse else f"http://{self.authority}"
+        process.peer, process.prefix = peer, "" if reverse else f"http://{self.authority}"
         return process
+
+    def request(self, proxy, path, fields=""):
+        return f"GET {proxy.prefix}{path} HTTP/1.1\r\nHost: {self.authority}\r\n{fields}\r\n"
 
     def get(self, proxy, path, fields=()):
         """One GET through the proxy: status, fields, content."""
@@ -260,9 +292,9 @@ class Measurement:
 
     def wrk(self, proxy, path, seconds, fields="", connections=CONNECTIONS, **variables):
         """Load for that time. What comes in `variables` stands in wrk.lua."""
-        request = f"GET {proxy.prefix}{path} HTTP/1.1\r\nHost: {self.authority}\r\n{fields}\r\n"
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "wrk.lua"]
-        environment = {"REQUEST": request} | {name: str(value) for name, value in variables.items()}
+        environment = {"REQUEST": self.request(proxy, path, fields)}
+        environment |= {name: str(value) for name, value in variables.items()}
         done = self.run([*command, f"http://127.0.0.1:{proxy.port}/"], seconds + 60, environment)
         if "MORE" in variables and (done.returncode != 0 or "Requests/sec" in done.stdout):
             raise Wrong(f"not all was answered in {seconds} s: {done.stderr.strip()[-200:]}")
@@ -366,12 +398,12 @@ class Measurement:
                         f"and {validated} of its {len(answers)} answers were 304")
         return figures | {"value": figures["us"]}
 
-    def tunnelled(self, proxy):
-        count = 30 * self.options.seconds
-        command = ["curl", "-qsS", "-Z", "--parallel-max", "4", "--noproxy", "", "-o", "/dev/null",
+    def through_tunnels(self, proxy, size, count, *options):
+        """CPU and seconds for so many bodies through tunnels, and how many tunnels that took."""
+        command = ["curl", "-qsS", "-Z", *options, "--noproxy", "", "-o", "/dev/null",
                    "--proxytunnel", "--proxy", f"http://127.0.0.1:{proxy.port}",
-                   "-w", "%{http_code} %{http_connect} %{size_download}\n"]
-        url = f"http://{self.authority}/10m/never/"
+                   "-w", "%{http_code} %{size_download} %{http_connect}\n"]
+        url = f"http://{self.authority}/{size}/never/"
 
         def fetch(count):
             return self.run([*command, f"{url}[1-{count}]"], 120)
@@ -380,11 +412,83 @@ class Measurement:
         cpu, begun = proxy.cpu(), time.monotonic()
         done = fetch(count)
         cpu, took = proxy.cpu() - cpu, time.monotonic() - begun
-        wanted = ["200", "200", str(SIZES["10m"])]
-        right = sum(line.split()[::2] == wanted[::2] for line in done.stdout.splitlines())
-        if done.returncode != 0 or right != count or "200 200 " not in done.stdout:
+        answers = [line.rpartition(" ") for line in done.stdout.splitlines()]
+        right = sum(given == f"200 {SIZES[size]}" for given, _, _ in answers)
+        if done.returncode != 0 or right != count:
             raise Wrong(f"{right} of {count} bodies came: {done.stderr.strip()[-200:]}")
+        return cpu, took, sum(connect == "200" for _, _, connect in answers)
+
+    def tunnelled(self, proxy):
+        count = 30 * self.options.seconds
+        cpu, took, tunnels = self.through_tunnels(proxy, "10m", count, "--parallel-max", "4")
+        if not tunnels:
+            raise Wrong("there was no tunnel")
         return {"value": cpu / count / SIZES["10m"] * 1e9, "per_second": count / took}
+
+    def tunnels(self, proxy):
+        count = 1000 * self.options.seconds
+        cpu, took, tunnels = self.through_tunnels(proxy, "1k", count, "--parallel-max", "64", "-H", "Connection: close")
+        if tunnels != count:
+            raise Wrong(f"{count} answers came through {tunnels} tunnels")
+        return {"value": cpu / count * 1e6, "per_second": count / took}
+
+    def connections(self, proxy):
+        path, fields = "/1k/hour/one", "Connection: close\r\n"
+        self.check(proxy, path, True)
+        with connected(proxy.port) as connection:
+            connection.sendall(self.request(proxy, path, fields).encode())
+            head = answer(connection, self.bodies["1k"]).partition(b"\r\n\r\n")[0]
+            if b"\r\nconnection: close" not in head.lower() or connection.recv(1):
+                raise Wrong("it does not close a connection when it is asked to")
+        opened = accepted()
+        figures = self.load(proxy, path, True, fields)
+        if (opened := accepted() - opened) < figures["requests"]:
+            raise Wrong(f"{figures['requests']} requests came over {opened} connections")
+        return figures | {"value": figures["us"]}
+
+    def popular(self, proxy):
+        self.check(proxy, "/1k/hour/check", True)
+        self.store_all(proxy)
+        figures = self.load(proxy, "/1k/hour/#", None, NUMBERS=STORED, ZIPF=1)
+        if figures["asked"] > figures["requests"] // 100:
+            raise Wrong(f"of {figures['requests']} requests {figures['asked']} reached the origin")
+        return figures | {"value": figures["us"]}
+
+    def waits(self, proxy):
+        self.check(proxy, "/1k/hour/one", True)
+        asks = proxy.port, self.request(proxy, "/1k/hour/one").encode(), self.bodies["1k"], RATE
+        paced(*asks, 1)
+        asked = self.asked()
+        waits, late = paced(*asks, self.options.seconds)
+        if asked := self.asked() - asked:
+            raise Wrong(f"{asked} requests reached the origin")
+        p99 = [statistics.quantiles(values, n=100)[98] * 1000 for values in (waits, late)]
+        return {"value": p99[0], "late_ms": p99[1], "requests": len(waits)}
+
+    def collapsed(self, proxy):
+        self.check(proxy, "/1k/hour/one", True)
+        request = self.request(proxy, "/slow/one").encode()
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(connected(proxy.port)) for _ in range(TOGETHER)]
+            asked, begun = self.asked(), time.monotonic()
+            for connection in connections:
+                connection.sendall(request)
+            for connection in connections:
+                answer(connection, b"x" * 1024)
+            took = time.monotonic() - begun
+        return {"value": took * 1000, "asked": self.asked() - asked}
+
+    def asked_for(self, proxy):
+        return {"value": self.collapsed(proxy)["asked"]}
+
+    def started(self, proxy):
+        proxy.end()
+        times = []
+        for _ in range(STARTS):
+            self.clear()
+            with self.proxy(proxy.peer) as again:
+                times.append(again.listened_after)
+        return {"value": statistics.median(times) * 1000}
 
     def disk(self, proxy):
         """Bytes of what nginx keeps in files: they are its cache. What Traffic Server writes into its file counts no
@@ -392,34 +496,34 @@ class Measurement:
         files = (proxy.folder / "cache").rglob("*")
         return sum(file.stat().st_blocks * 512 for file in files if file.is_file())
 
-    def stored_memory(self, proxy):
-        self.check(proxy, "/1k/hour/check", True)
-        self.store(proxy, "/1k/hour/before-#", 2000)
-        time.sleep(1)
-        before = proxy.memory() + self.disk(proxy)
+    def taken(self, proxy):
+        return proxy.memory() + self.disk(proxy)
+
+    def store_all(self, proxy):
         self.store(proxy, "/1k/hour/#", STORED)
         # Once more: some take into memory only what was asked for again.
         if (lost := self.fill(proxy, "/1k/hour/#", STORED)) > STORED // 100:
             raise Wrong(f"{lost} of {STORED} are not stored")
+
+    def stored_memory(self, proxy):
+        self.check(proxy, "/1k/hour/check", True)
+        self.store(proxy, "/1k/hour/before-#", 2000)
         time.sleep(1)
-        return {"value": (proxy.memory() + self.disk(proxy) - before) / STORED - SIZES["1k"]}
+        before = self.taken(proxy)
+        self.store_all(proxy)
+        time.sleep(1)
+        return {"value": (self.taken(proxy) - before) / STORED - SIZES["1k"]}
 
     def idle_memory(self, proxy):
         self.check(proxy, "/1k/hour/one", True)
-        request = f"GET {proxy.prefix}/1k/hour/one HTTP/1.1\r\nHost: {self.authority}\r\n\r\n".encode()
+        request = self.request(proxy, "/1k/hour/one").encode()
         time.sleep(1)
         before, held = proxy.memory(), []
         try:
             for _ in range(IDLE):
-                connection = socket.create_connection(("127.0.0.1", proxy.port), 10)
-                held.append(connection)
-                connection.sendall(request)
-                got = b""
-                while len(got.partition(b"\r\n\r\n")[2]) < SIZES["1k"]:
-                    part = connection.recv(1 << 16)
-                    if not part:
-                        raise Wrong("a connection was closed after its first answer")
-                    got += part
+                held.append(connected(proxy.port))
+                held[-1].sendall(request)
+                answer(held[-1], self.bodies["1k"])
             # Until nothing more is given back.
             time.sleep(5)
             value = (proxy.memory() - before) / IDLE
@@ -432,3 +536,18 @@ class Measurement:
             for connection in held:
                 connection.close()
         return {"value": value}
+
+    def streamed(self, proxy):
+        self.check(proxy, "/1k/hour/one", True)
+        command = ["curl", "-qsS", "--max-time", "120", "-o", "/dev/null", "-w", "%{http_code} %{size_download}",
+                   "-H", f"Host: {self.authority}", "--request-target", f"{proxy.prefix}/1g/hour/one", f"http://127.0.0.1:{proxy.port}/"]
+        time.sleep(1)
+        before = most = self.taken(proxy)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
+            while curl.poll() is None:
+                most = max(most, self.taken(proxy))
+                time.sleep(0.01)
+            told = curl.stdout.read()
+        if told != f"200 {SIZES['1g']}":
+            raise Wrong(f"a wrong answer: {told}")
+        return {"value": (max(most, self.taken(proxy)) - before) / 2**20}

@@ -1,17 +1,22 @@
 -- What wrk sends and tells: everything comes in variables.
 --
 -- REQUEST is the text of a request, in which # is a number from 1 to NUMBERS, then from 1 again, beginning after
--- FIRST. With MORE set, it ends when each has been answered, which is after so many more answers: those to the last
--- ones may come late.
+-- FIRST. With ZIPF set, it is one of these by chance, n times less often n than 1. With MORE set, it ends when each has
+-- been answered, which is after so many more answers: those to the last ones may come late.
 
 local text = os.getenv("REQUEST")
 local before, after = text:match("^([^#]*)#(.*)$")
 local numbers = tonumber(os.getenv("NUMBERS") or "0")
 local sent, answered = tonumber(os.getenv("FIRST") or "0"), 0
+local zipf = os.getenv("ZIPF")
+math.randomseed(1)
 
 function request()
    if not before then
       return text
+   end
+   if zipf then
+      return before .. string.format("%d", (numbers + 1) ^ math.random()) .. after
    end
    sent = sent + 1
    if numbers > 0 and sent > numbers then
