@@ -305,18 +305,18 @@ async fn attempt(
                 order.asking = Asking::Plain;
             }
             (Verdict::Freshen { head, only_here }, Some(old)) => {
-                let updated = StoredResponse::new((*head).clone(), old.body.clone());
                 let (key, generation) = (&order.place.key, order.place.generation);
-                let kept = if head.selecting == old.head.selecting {
+                // Gone meanwhile, or superseded, it still answers this request.
+                let (stored, is_kept) = if head.selecting == old.head.selecting {
                     cache.store.freshen(key, generation, &old, *head)
                 } else {
                     // It answers this request too: a variant beside the one that it was validated as.
-                    let beside = StoredResponse::new(*head, old.body.clone());
-                    cache.store.insert(key, generation, beside).ok()
+                    let beside = StoredResponse::new((*head).clone(), old.body.clone());
+                    match cache.store.insert(key, generation, beside) {
+                        Ok(kept) => (kept, true),
+                        Err(_) => (Arc::new(StoredResponse::new(*head, old.body.clone())), false),
+                    }
                 };
-                // Gone meanwhile, or superseded: it still answers this request.
-                let is_kept = kept.is_some();
-                let stored = kept.unwrap_or_else(|| Arc::new(updated));
                 return Ok(Brought::Validated { stored, only_here, address, reason: None, is_kept });
             }
             (Verdict::FreshenOnce { head, reason, remove }, Some(old)) => {

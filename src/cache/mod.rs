@@ -146,6 +146,8 @@ pub struct Planned {
     candidates: Candidates,
     plan: Plan,
     now: Moment,
+    may_lead: bool,
+    may_join: bool,
 }
 
 impl Planned {
@@ -264,7 +266,8 @@ impl Cache {
             }
             Plan::Unsatisfiable { reason } => Look::Failed(Failure::OnlyIfCached(*reason)),
             Plan::Bypass { .. } | Plan::Fetch { .. } | Plan::Revalidate { .. } | Plan::Complete { .. } => {
-                Look::Go(Planned { key, generation, candidates, plan, now })
+                let (may_lead, may_join) = (facts.may_lead(), facts.may_join());
+                Look::Go(Planned { key, generation, candidates, plan, now, may_lead, may_join })
             }
         }
     }
@@ -272,7 +275,7 @@ impl Cache {
     /// Asks the origin, as `planned` says. What is not asked on most ways is boxed by itself: a future is moved as large
     /// as its largest way.
     pub async fn respond(self: &Arc<Self>, ask: Ask, planned: Planned) -> Result<Served, Failure> {
-        let Planned { key, generation, candidates, plan, now } = planned;
+        let Planned { key, generation, candidates, plan, now, may_lead, may_join } = planned;
         let errand = match Errand::of(&plan, &candidates) {
             Ok(errand) => errand,
             Err((forward, reason)) => return Box::pin(self.bypass(ask, forward, reason)).await,
@@ -280,10 +283,9 @@ impl Cache {
         if ask.method == Method::HEAD {
             return Box::pin(self.head(ask, key, generation, &candidates, errand)).await;
         }
-        let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
-        if !errand.store || !facts.may_lead() || self.uncacheable.remembers(&key, now) {
+        if !errand.store || !may_lead || self.uncacheable.remembers(&key, now) {
             if errand.store
-                && facts.may_join()
+                && may_join
                 && let Some(landing) = self.flights.landed(&key, &self.store)
                 && let Ok(result) = self.follow(&ask, landing, &errand)
             {
@@ -304,7 +306,7 @@ impl Cache {
                 self.alone(ask, key, generation, errand, Some(leader)).await
             }
             // Nothing that is under way would answer it.
-            Joined::Follow(_) if !facts.may_join() => self.alone(ask, key, generation, errand, None).await,
+            Joined::Follow(_) if !may_join => self.alone(ask, key, generation, errand, None).await,
             Joined::Follow(mut follower) => {
                 let wait = ask.settings.options.collapse_wait;
                 let reason = match tokio::time::timeout(wait, follower.landing()).await {

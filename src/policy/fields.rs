@@ -88,7 +88,17 @@ thread_local! {
 /// A head that was asked for as a map, and the map once it was asked for again.
 struct Made {
     blob: Arc<[u8]>,
+    of: Of,
     map: Option<HeaderMap>,
+}
+
+/// The response that a map is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// The stored one: all its fields.
+    Stored,
+    /// The 304 that stands for it: some of them.
+    NotModified,
 }
 
 /// The fields of a head: compact and immutable; cloning counts a reference.
@@ -120,17 +130,32 @@ impl Fields {
 
     /// Those of `lines`.
     pub(crate) fn collect<'a>(lines: impl Iterator<Item = (&'a HeaderName, &'a [u8])>) -> Self {
+        Self::put_together(|blob| lines.for_each(|(name, value)| put_line(blob, name, value)))
+    }
+
+    /// Those of these whose name `keep` takes, and `more` after them.
+    pub(crate) fn replaced<'a>(
+        &self,
+        keep: impl Fn(&HeaderName) -> bool,
+        more: impl Iterator<Item = (&'a HeaderName, &'a [u8])>,
+    ) -> Self {
+        Self::put_together(|blob| {
+            let mut lines = self.lines();
+            loop {
+                let before = lines.rest;
+                let Some((name, _)) = lines.next() else { break };
+                if name.to_name().is_some_and(|name| keep(&name)) {
+                    blob.extend_from_slice(&before[..before.len() - lines.rest.len()]);
+                }
+            }
+            more.for_each(|(name, value)| put_line(blob, name, value));
+        })
+    }
+
+    fn put_together(put: impl FnOnce(&mut Vec<u8>)) -> Self {
         SCRATCH.with_borrow_mut(|blob| {
             blob.clear();
-            for (name, value) in lines {
-                if let Some(code) = code(name) {
-                    blob.push(code);
-                } else {
-                    blob.push(0);
-                    put(blob, name.as_str().as_bytes());
-                }
-                put(blob, value);
-            }
+            put(blob);
             let fields = Self(blob.as_slice().into());
             blob.shrink_to(KEPT_BLOB);
             fields
@@ -190,13 +215,14 @@ impl Fields {
         self.to_map_where(spare, |_| true)
     }
 
-    /// As a map for a response, with [`crate::field::places`] for what is added to each.
+    /// As a map for a response, which has the fields whose name `keep` takes (always the same of these, for `of`), and
+    /// [`crate::field::places`] for what is added to each.
     ///
     /// A thread keeps the maps of heads that it made more than once lately: to clone one costs a third of
     /// making it.
-    pub(crate) fn to_served(&self) -> HeaderMap {
+    pub(crate) fn to_served(&self, of: Of, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
         let make = || {
-            let mut map = self.to_map(ADDED);
+            let mut map = self.to_map_where(ADDED, keep);
             places::keep(&mut map);
             map
         };
@@ -205,12 +231,14 @@ impl Fields {
         }
         MADE.with_borrow_mut(|made| {
             // Allocations lie at least 16 bytes apart.
-            let place = &mut made[self.0.as_ptr() as usize / 16 % PLACES];
+            let place = &mut made[(self.0.as_ptr() as usize / 16 + of as usize) % PLACES];
             match place {
                 // The same bytes: what is kept keeps them from being freed and their place from being reused.
-                Some(kept) if Arc::ptr_eq(&kept.blob, &self.0) => kept.map.get_or_insert_with(make).clone(),
+                Some(kept) if kept.of == of && Arc::ptr_eq(&kept.blob, &self.0) => {
+                    kept.map.get_or_insert_with(make).clone()
+                }
                 _ => {
-                    *place = Some(Made { blob: Arc::clone(&self.0), map: None });
+                    *place = Some(Made { blob: Arc::clone(&self.0), of, map: None });
                     make()
                 }
             }
@@ -250,6 +278,16 @@ fn value(blob: &Bytes, line: &[u8]) -> Option<HeaderValue> {
 
 fn code(name: &HeaderName) -> Option<u8> {
     CODES.get(name).copied()
+}
+
+fn put_line(blob: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    if let Some(code) = code(name) {
+        blob.push(code);
+    } else {
+        blob.push(0);
+        put(blob, name.as_str().as_bytes());
+    }
+    put(blob, value);
 }
 
 /// A field line is far shorter than 4 GiB: the limit of a head is in kilobytes.

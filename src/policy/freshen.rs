@@ -115,13 +115,10 @@ fn update(
     terms: &Terms<'_>,
     cookies: bool,
 ) -> Updated {
-    let mut new = reply.headers.clone();
-    if let Some(date) = received_date(reply.headers, reply.response_time) {
-        new.insert(header::DATE, date);
-    }
+    let date = received_date(reply.headers, reply.response_time);
     // A tag that is ours but for the mark of weakness says nothing new about the stored bytes.
     let keeps_tag = validation::entity_tag(stored).is_some();
-    let fields = replaced(&stored.fields, &new, |name| {
+    let fields = replaced(&stored.fields, reply.headers, date.as_ref(), |name| {
         treatment::is_stored(name)
             && treatment::replaced_by_304(name)
             && *name != header::AGE
@@ -137,14 +134,20 @@ fn update(
     }
 }
 
-/// Stored fields with all lines of each name that `new` has (and `takes` takes) replaced by the new ones. What
-/// `new` does not have stays.
-pub(crate) fn replaced(stored: &Fields, new: &HeaderMap, takes: impl Fn(&HeaderName) -> bool) -> Fields {
-    let old: Vec<(HeaderName, HeaderValue)> = stored.iter().collect();
-    let replaces = |name: &HeaderName| takes(name) && new.contains_key(name);
-    let kept = old.iter().filter(|(name, _)| !replaces(name)).map(|(name, value)| (name, value.as_bytes()));
-    let added = new.iter().filter(|(name, _)| takes(name)).map(|(name, value)| (name, value.as_bytes()));
-    Fields::collect(kept.chain(added))
+/// Stored fields with all lines of each name that `new` has (and `takes` takes) replaced by the new ones, `date` among
+/// them where there is one. What `new` does not have stays.
+pub(crate) fn replaced(
+    stored: &Fields,
+    new: &HeaderMap,
+    date: Option<&HeaderValue>,
+    takes: impl Fn(&HeaderName) -> bool,
+) -> Fields {
+    let new_lines = new.iter().chain(date.map(|date| (&header::DATE, date)));
+    let replaces = |name: &HeaderName| {
+        (new.contains_key(name) || (date.is_some() && *name == header::DATE)) && takes(name)
+    };
+    let added = new_lines.filter(|(name, _)| takes(name)).map(|(name, value)| (name, value.as_bytes()));
+    stored.replaced(|name| !replaces(name), added)
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
     let (ranges, pieces) = merge(&old_parts.ranges, &new_parts.ranges)?;
     let completeness = Completeness::partial(ranges, length);
     // "all stored header fields are updated ... with the new response's, except Content-Range".
-    let fields = freshen::replaced(&existing.fields, &new.fields.to_map(0), |_| true);
+    let fields = freshen::replaced(&existing.fields, &new.fields.to_map(0), None, |_| true);
     let received = Received {
         status: new.facts.received_status,
         age_value: new.facts.age_value,

@@ -156,8 +156,10 @@ impl Fill {
                 let paid = inner.retry(|| account.grow_to(cost).then_some(()));
                 let mut response = StoredResponse::new(head, body);
                 response.account = Some(account);
+                let response = Arc::new(response);
                 paid.ok_or(Reason::NoRoom)
-                    .and_then(|()| inner.commit(&key, generation, response, None))
+                    .and_then(|()| inner.commit(&key, generation, &response, None))
+                    .map(|()| response)
                     .map_err(|reason| inner.refused(reason))
             }
             (refused, _) => Err(refused.unwrap_or(Reason::NoRoom)),

@@ -213,17 +213,18 @@ impl Store {
     }
 
     /// Replaces `old` by a response of the same body under another head: what a 304, or a HEAD response,
-    /// makes of it. `None` when it could not be stored; `old` then remains, unless it was superseded: what has
-    /// taken its place meanwhile is newer than what was validated.
+    /// makes of it. Gives that, and whether it is stored; where it is not, `old` remains, unless it was superseded:
+    /// what has taken its place meanwhile is newer than what was validated.
     pub fn freshen(
         &self,
         key: &CacheKey,
         generation: Generation,
         old: &Arc<StoredResponse>,
         head: StoredHead,
-    ) -> Option<Arc<StoredResponse>> {
+    ) -> (Arc<StoredResponse>, bool) {
         let response = StoredResponse::new(head, old.body.clone());
-        self.0.keep(key, generation, response, Some(old)).map_err(|reason| self.0.refused(reason)).ok()
+        let (response, kept) = self.0.keep(key, generation, response, Some(old));
+        (response, kept.map_err(|reason| self.0.refused(reason)).is_ok())
     }
 
     /// Stores a response that is already there, such as one that was put together from parts.
@@ -237,7 +238,8 @@ impl Store {
         if response.body.len() > limit {
             return Err(self.0.refused(Reason::TooLarge));
         }
-        self.0.keep(key, generation, response, None).map_err(|reason| self.0.refused(reason))
+        let (response, kept) = self.0.keep(key, generation, response, None);
+        kept.map(|()| response).map_err(|reason| self.0.refused(reason))
     }
 
     /// Removes one stored response; false if it is no longer there. The generation stays.
@@ -420,16 +422,19 @@ impl Inner {
         Ok((account, limit))
     }
 
-    // Pays for the head, then stores.
+    // Pays for the head, then stores. Gives the response either way.
     fn keep(
         &self,
         key: &CacheKey,
         generation: Generation,
         mut response: StoredResponse,
         replaces: Option<&Arc<StoredResponse>>,
-    ) -> Result<Arc<StoredResponse>, Reason> {
-        response.account = Some(self.reserve(response.weight(key) - response.body.len())?);
-        self.commit(key, generation, response, replaces)
+    ) -> (Arc<StoredResponse>, Result<(), Reason>) {
+        let paid = self.reserve(response.weight(key) - response.body.len());
+        let paid = paid.map(|account| response.account = Some(account));
+        let response = Arc::new(response);
+        let kept = paid.and_then(|()| self.commit(key, generation, &response, replaces));
+        (response, kept)
     }
 
     // Stores a response that is paid for, unless its generation has passed.
@@ -437,21 +442,20 @@ impl Inner {
         &self,
         key: &CacheKey,
         generation: Generation,
-        response: StoredResponse,
+        response: &Arc<StoredResponse>,
         replaces: Option<&Arc<StoredResponse>>,
-    ) -> Result<Arc<StoredResponse>, Reason> {
-        let response = Arc::new(response);
+    ) -> Result<(), Reason> {
         let _held = self.lock(key);
         if !self.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
         let before = self.memory.get_again(key);
-        if before.overtake(&response, replaces) {
+        if before.overtake(response, replaces) {
             return Err(Reason::Superseded);
         }
         let variants = self.figures.load().variants;
         let most = self.memory.capacity() / 2;
-        let (candidates, weight) = before.with(key, Arc::clone(&response), replaces, variants, most);
+        let (candidates, weight) = before.with(key, Arc::clone(response), replaces, variants, most);
         let kept = self.memory.put(key, candidates, weight);
         // An invalidation holds the lock, a purge moves the generation before it looks for what to remove:
         // either it sees what was put, or this sees the generation.
@@ -463,7 +467,7 @@ impl Inner {
             return Err(Reason::NoRoom);
         }
         self.stored.fetch_add(1, Ordering::Relaxed);
-        Ok(response)
+        Ok(())
     }
 
     // Counts why a response is not stored.

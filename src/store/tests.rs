@@ -150,7 +150,7 @@ fn check_superseded(overtake: impl Fn(&Store) -> usize) {
     assert!(store.candidates(&key("a")).is_empty());
     assert_eq!(read(reader).unwrap(), content(100), "its readers get all of it");
     let old = Arc::new(StoredResponse::new(head("old"), StoredBody::EMPTY));
-    assert!(store.freshen(&key("a"), generation, &old, head("old")).is_none());
+    assert!(!store.freshen(&key("a"), generation, &old, head("old")).1);
     let combined = StoredResponse::new(head("old"), StoredBody::EMPTY);
     assert_eq!(store.insert(&key("a"), generation, combined).unwrap_err(), Reason::Superseded);
     assert_eq!(store.fill(&key("a"), generation, head("old"), None).unwrap_err(), Reason::Superseded);
@@ -202,7 +202,8 @@ fn a_freshened_response_has_the_new_head_and_the_same_body() {
     put(&store, "a", "b", 10).unwrap();
     old.mark_stale();
     let generation = store.generation();
-    let new = store.freshen(&key("a"), generation, &old, head("c")).unwrap();
+    let (new, is_kept) = store.freshen(&key("a"), generation, &old, head("c"));
+    assert!(is_kept);
     assert_eq!(new.body.to_bytes().as_ptr(), old.body.to_bytes().as_ptr());
     assert!(!crate::policy::Candidate::marked_stale(&new));
     let candidates = store.candidates(&key("a"));
@@ -246,11 +247,11 @@ fn a_late_304_does_not_bring_back_what_was_replaced() {
     let (key, generation) = (key("a"), store.generation());
     let old = put_at(&store, 0);
     let newer = put_at(&store, 5);
-    assert!(store.freshen(&key, generation, &old, head_at(6)).is_none());
+    assert!(!store.freshen(&key, generation, &old, head_at(6)).1);
     assert!(Arc::ptr_eq(&store.candidates(&key)[0], &newer));
     // What had to go only for want of room comes back.
     assert!(store.remove(&key, &newer));
-    assert!(store.freshen(&key, generation, &old, head_at(7)).is_some());
+    assert!(store.freshen(&key, generation, &old, head_at(7)).1);
     assert_eq!(store.candidates(&key).len(), 1);
 }
 
