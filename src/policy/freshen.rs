@@ -119,8 +119,7 @@ fn update(
     // A tag that is ours but for the mark of weakness says nothing new about the stored bytes.
     let keeps_tag = validation::entity_tag(stored).is_some();
     let fields = replaced(&stored.fields, reply.headers, date.as_ref(), |name| {
-        treatment::is_stored(name)
-            && treatment::replaced_by_304(name)
+        treatment::replaced_by_304(name)
             && *name != header::AGE
             && (cookies || *name != header::SET_COOKIE)
             && !(keeps_tag && *name == header::ETAG)

@@ -39,8 +39,8 @@ pub(super) struct Memory {
     tick: AtomicU32,
 }
 
-// What lies under a key. Immutable, until it is emptied.
-struct Slot {
+/// What lies under a key, until it is emptied. What takes its place may do so here, where it is as heavy.
+pub(super) struct Slot {
     candidates: Mutex<Option<Candidates>>,
     weight: u64,
     /// The tick in which it was last used.
@@ -97,6 +97,10 @@ impl Memory {
     }
 
     pub(super) fn get(&self, key: &CacheKey) -> Candidates {
+        self.find(key).map_or_else(Candidates::default, |(_, candidates)| candidates)
+    }
+
+    fn find(&self, key: &CacheKey) -> Option<(Arc<Slot>, Candidates)> {
         // A slot that was emptied between the look-up and here has been replaced, or its key removed: look
         // again. Whoever loses that race three times in a row gets a miss.
         for _ in 0..3 {
@@ -104,12 +108,13 @@ impl Memory {
             let slot = self.rest.get(key).or_else(|| self.newcomers.as_ref()?.get(key));
             match slot {
                 Some(slot) => {
-                    if let Some(candidates) = slot.candidates.lock().clone() {
+                    let candidates = slot.candidates.lock().clone();
+                    if let Some(candidates) = candidates {
                         let now = self.tick.load(Ordering::Relaxed);
                         if slot.used.load(Ordering::Relaxed) != now {
                             slot.used.store(now, Ordering::Relaxed);
                         }
-                        return candidates;
+                        return Some((slot, candidates));
                     }
                 }
                 // Unless it went over while this looked.
@@ -117,19 +122,41 @@ impl Memory {
                 None => {}
             }
         }
-        Candidates::default()
+        None
     }
 
     /// The same without counting what is not there as asked for. A request counts once, by its first look: if each for
     /// something new counted as much as several hits, it would drive out what is asked for again.
     pub(super) fn get_again(&self, key: &CacheKey) -> Candidates {
+        self.find_again(key).map_or_else(Candidates::default, |(_, candidates)| candidates)
+    }
+
+    /// The same, with the place where they lie.
+    pub(super) fn find_again(&self, key: &CacheKey) -> Option<(Arc<Slot>, Candidates)> {
         // It may go over from the newcomers to the rest meanwhile.
         let there = self.rest.contains_key(key)
             || self
                 .newcomers
                 .as_ref()
                 .is_some_and(|newcomers| newcomers.contains_key(key) || self.rest.contains_key(key));
-        if there { self.get(key) } else { Candidates::default() }
+        if there { self.find(key) } else { None }
+    }
+
+    /// Puts what is as heavy as what lies in `slot` in its place. Gives it back where it is not, or where nothing lies there
+    /// any more. moka, which learns nothing of it, would take three times as long.
+    pub(super) fn replace(&self, slot: &Slot, candidates: Candidates, weight: u64) -> Result<(), Candidates> {
+        if slot.weight != weight || candidates.is_empty() {
+            return Err(candidates);
+        }
+        let mut place = slot.candidates.lock();
+        let Some(old) = place.as_mut() else { return Err(candidates) };
+        self.counters.responses.fetch_add(candidates.len() as u64, Ordering::Relaxed);
+        self.counters.responses.fetch_sub(old.len() as u64, Ordering::Relaxed);
+        let old = std::mem::replace(old, candidates);
+        // Freed after the lock is left.
+        drop(place);
+        drop(old);
+        Ok(())
     }
 
     /// Puts what lies under a key, `weight` bytes of it; false if it was not kept. To be called by one writer

@@ -449,14 +449,22 @@ impl Inner {
         if !self.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
-        let before = self.memory.get_again(key);
+        let (slot, before) = self.memory.find_again(key).unzip();
+        let before = before.unwrap_or_default();
         if before.overtake(response, replaces) {
             return Err(Reason::Superseded);
         }
         let variants = self.figures.load().variants;
         let most = self.memory.capacity() / 2;
         let (candidates, weight) = before.with(key, Arc::clone(response), replaces, variants, most);
-        let kept = self.memory.put(key, candidates, weight);
+        let in_place = match &slot {
+            Some(slot) => self.memory.replace(slot, candidates, weight),
+            None => Err(candidates),
+        };
+        let kept = match in_place {
+            Ok(()) => true,
+            Err(candidates) => self.memory.put(key, candidates, weight),
+        };
         // An invalidation holds the lock, a purge moves the generation before it looks for what to remove:
         // either it sees what was put, or this sees the generation.
         if !self.generations.holds(key, generation) {

@@ -579,3 +579,22 @@ fn a_store_that_has_to_give_way_loses_what_was_not_used_for_the_longest_time() {
     let count = paths.iter().filter(|path| there(path)).count();
     assert!(count > 50, "{count}");
 }
+
+#[test]
+fn what_is_as_heavy_takes_the_place_of_what_lies_there() {
+    let store = store(MIB);
+    let first = put(&store, "a", "a", 1000).unwrap();
+    let one = store.stats();
+    for _ in 0..100 {
+        let newest = put(&store, "a", "a", 1000).unwrap();
+        let candidates = store.candidates(&key("a"));
+        assert!(candidates.len() == 1 && Arc::ptr_eq(&candidates[0], &newest));
+    }
+    drop(first);
+    store.settle();
+    let now = store.stats();
+    assert_eq!((now.entries, now.bytes, now.stored_bytes), (1, one.bytes, one.stored_bytes));
+    assert_eq!((now.stored, now.evicted), (101, 0));
+    assert_eq!(store.invalidate(&key("a")), 1);
+    assert_eq!((store.stats().entries, store.stats().bytes, store.stats().stored_bytes), (0, 0, 0));
+}
