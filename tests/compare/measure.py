@@ -540,7 +540,8 @@ class Measurement:
     def streamed(self, proxy):
         self.check(proxy, "/1k/hour/one", True)
         command = ["curl", "-qsS", "--max-time", "120", "-o", "/dev/null", "-w", "%{http_code} %{size_download}",
-                   "-H", f"Host: {self.authority}", "--request-target", f"{proxy.prefix}/1g/hour/one", f"http://127.0.0.1:{proxy.port}/"]
+                   "-H", f"Host: {self.authority}", "--request-target", f"{proxy.prefix}/1g/hour/one",
+                   f"http://127.0.0.1:{proxy.port}/"]
         time.sleep(1)
         before = most = self.taken(proxy)
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
