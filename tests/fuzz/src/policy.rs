@@ -8,6 +8,7 @@ use crate::dice::Dice;
 use crate::fields::plain_members;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use larder::clock::Moment;
+use larder::field::cache_control::Delta;
 use larder::field::{list, treatment};
 use larder::policy::rules::{Override, Rule};
 use larder::policy::{
