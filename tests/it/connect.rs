@@ -64,6 +64,26 @@ fn bytes_pass_both_ways_and_each_side_may_end_first() {
 }
 
 #[test]
+fn a_direction_gets_a_pipe_when_much_comes_at_once() {
+    let proxy = Proxy::open();
+    let (mut client, mut peer) = tunnel(&proxy);
+    let mut echo = || {
+        client.send("ping");
+        assert_eq!(peer.exactly(4).unwrap(), b"ping");
+        peer.write("pong").unwrap();
+        assert_eq!(client.wire.exactly(4).unwrap(), b"pong");
+    };
+    echo();
+    let before = proxy.descriptors();
+    (0..50).for_each(|_| echo());
+    assert_eq!(proxy.descriptors(), before);
+    let much = pattern(100_000);
+    peer.write(much.clone()).unwrap();
+    assert!(client.wire.exactly(much.len()).unwrap() == much);
+    assert_eq!(proxy.descriptors(), before + 2, "its two ends");
+}
+
+#[test]
 fn large_transfers_arrive_whole_in_both_directions_at_once() {
     let proxy = Proxy::open();
     let (client, peer) = tunnel(&proxy);
