@@ -66,8 +66,8 @@
 //! # The way of one CONNECT
 //! `admit` (port, loop), then [`upstream::Upstream::dial`] first: a failure is a `Refusal`, and the connection
 //! stays usable. Success is 200; hyper gives the socket back, and `proxy::relay` moves bytes both ways (by
-//! `splice(2)` where both ends are TCP), half-close kept, ended when idle, counted. An upgrade does the same
-//! after the origin's 101.
+//! `splice(2)` where both ends are TCP and much comes at once), half-close kept, ended when idle, counted. An
+//! upgrade does the same after the origin's 101.
 //!
 //! # What holds everywhere
 //! - Freshness, selection, storability, invalidation: in [`policy`], and nowhere else. The store never expires

@@ -1,7 +1,7 @@
 //! Bytes both ways between two sockets: half-close kept, counted, ended when nothing moves for too long.
 //!
-//! On Linux, two TCP sockets are joined by `splice(2)` through a pipe, so that the bytes never enter this
-//! process; everything else is copied.
+//! On Linux, two TCP sockets between which much comes at once are joined by `splice(2)` through a pipe, so that the
+//! bytes never enter this process; everything else is copied.
 
 use bytes::Bytes;
 use std::io;
@@ -227,7 +227,8 @@ async fn pour(
     use rustix::pipe::{SpliceFlags, splice};
     use tokio::io::Interest;
 
-    if !pour_small(from, to, pieces, count, allowance).await? {
+    // Many directions carry little, and a pipe is five calls to the system, made and closed.
+    if !pour_pieces(from, to, SMALL, pieces, count, allowance).await? {
         return end_of(to);
     }
     let mut pipe = Pipe::new()?;
@@ -279,12 +280,12 @@ async fn pour(
     }
 }
 
-/// The same through our own memory, as long as little comes at once: false when the sender has closed. Many directions
-/// carry no more than that, and a pipe is five calls to the system, made and closed.
-#[cfg(target_os = "linux")]
-async fn pour_small(
+/// The same through our own memory, by pieces of at most `size` bytes, until one is full: false when the sender has
+/// closed.
+async fn pour_pieces(
     from: &TcpStream,
     mut to: &TcpStream,
+    size: usize,
     pieces: &Pair<'_>,
     count: Count<'_>,
     allowance: Option<&Allowance>,
@@ -292,7 +293,7 @@ async fn pour_small(
     loop {
         may_send(allowance).await;
         from.readable().await?;
-        let (_buffered, most) = pieces.take(allowance.map_or(SMALL, |all| all.piece().min(SMALL))).await;
+        let (_buffered, most) = pieces.take(allowance.map_or(size, |all| all.piece().min(size))).await;
         let mut piece = Vec::with_capacity(most);
         match from.try_read_buf(&mut piece) {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
@@ -368,27 +369,13 @@ impl Drop for Pipe {
 #[cfg(not(target_os = "linux"))]
 async fn pour(
     from: &TcpStream,
-    mut to: &TcpStream,
+    to: &TcpStream,
     pieces: &Pair<'_>,
     count: Count<'_>,
     allowance: Option<&Allowance>,
 ) -> io::Result<()> {
-    let (_buffered, most) = pieces.take(allowance.map_or(PIECE, Allowance::piece)).await;
-    let mut piece = vec![0; most];
-    loop {
-        may_send(allowance).await;
-        from.readable().await?;
-        match from.try_read(&mut piece) {
-            Ok(0) => return end_of(to),
-            Ok(read) => {
-                write_all(&mut to, &piece[..read]).await?;
-                count.0.add(count.1, read);
-                sent(allowance, read);
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
-        }
-    }
+    while pour_pieces(from, to, PIECE, pieces, count, allowance).await? {}
+    end_of(to)
 }
 
 /// Closes the sending half. A receiver that has gone already needs no telling.

@@ -163,13 +163,17 @@ def arguments():
                         "may store")
     parser.add_argument("--plot", metavar="FILE", help="with --growth, also draw its bars into an SVG file")
     parser.add_argument("--large", action="store_true",
-                        help="with --growth, also 5,000,000 stored responses, and a purge of 1,000,000: 15 GiB of memory and "
-                        "some minutes")
+                        help="with --growth, also 5,000,000 stored responses, and a purge of 1,000,000: 15 GiB of memory "
+                        "and some minutes")
     options = parser.parse_args()
     if options.large and not options.growth:
         parser.error("--large goes with --growth")
     if options.plot and not options.growth:
         parser.error("--plot goes with --growth")
+    # Known now, and not when all is measured.
+    for file in filter(None, (options.json, options.plot)):
+        if os.path.isdir(file) or not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK):
+            parser.error(f"{file} cannot be written: expected a file in a folder that can")
     if options.binary and not os.access(options.binary, os.X_OK):
         parser.error(f"there is no program {options.binary}")
     return options
