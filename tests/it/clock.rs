@@ -3,6 +3,7 @@
 
 use crate::support::{Client, Gate, Origin, Proxy, Response, skip};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The clock of a process, which libfaketime sets for it. The monotonic one stays as it is.
@@ -18,11 +19,13 @@ impl Hand {
         self.0.path().join("clock")
     }
 
-    /// So far from the machine's, as `+40d` or `-1h`.
+    /// So far from the machine's, as `+40d` or `-1h`. What is asked from here on is judged by it: each of the proxy's
+    /// threads goes by what the wall clock showed for a millisecond, and that is over then.
     fn set(&self, offset: &str) {
         let new = self.0.path().join("new");
         std::fs::write(&new, offset).unwrap();
         std::fs::rename(new, self.file()).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
