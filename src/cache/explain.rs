@@ -4,7 +4,6 @@
 use http::{HeaderMap, HeaderName, Method, Uri};
 use serde_json::{Value, json};
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 
 use super::failure::Failure;
 use super::fetch::{self, Asking};
@@ -14,7 +13,7 @@ use crate::body::Body;
 use crate::field::tags;
 use crate::field::target::{self, Host, Target, TargetError};
 use crate::policy::explain::{self, Judgement};
-use crate::policy::{self, HeadEffect, Plan, Reply, RequestFacts, Terms, Verdict};
+use crate::policy::{self, Candidate as _, HeadEffect, Plan, Reply, RequestFacts, Terms, Verdict};
 use crate::store::{CacheKey, Candidates, StoredResponse};
 use crate::upstream::{Call, Received};
 
@@ -116,7 +115,7 @@ impl Cache {
                     let length = match (&verdict, subject) {
                         // The body is the one that is stored.
                         (Verdict::Freshen { .. } | Verdict::FreshenOnce { .. }, Some(old)) => {
-                            Some(old.body.len())
+                            Some(old.length())
                         }
                         _ => reply.content_length,
                     };
@@ -169,8 +168,8 @@ impl Cache {
     pub fn purge_tag(&self, tag: &str, dry_run: bool) -> usize {
         let of = |response: &StoredResponse, name: &HeaderName| {
             response
-                .head
-                .fields
+                .head()
+                .fields()
                 .bytes_all(name)
                 .any(|value| tags::tags(name, value).iter().any(|has| has == tag))
         };
@@ -183,19 +182,20 @@ impl Cache {
 fn head(
     facts: &RequestFacts<'_>,
     candidates: &Candidates,
-    fallback: Option<&Arc<StoredResponse>>,
+    fallback: Option<&StoredResponse>,
     reply: &Reply<'_>,
     terms: &Terms<'_>,
 ) -> Judgement {
-    let stale = fallback.and_then(|stored| policy::stale_on_status(facts, &stored.head, reply.status, terms));
+    let stale =
+        fallback.and_then(|stored| policy::stale_on_status(facts, stored.head(), reply.status, terms));
     if let Some(reason) = stale {
         return explain::judgement(Verdict::ServeStale(reason), None, terms);
     }
     let selected = policy::selected(facts, candidates, terms).map(|index| &candidates[index]);
     let effect = selected.map_or(HeadEffect::None, |stored| {
-        policy::head_effect(facts, &stored.head, stored.body.len(), reply, terms)
+        policy::head_effect(facts, stored.head(), stored.length(), reply, terms)
     });
-    explain::head_judgement(effect, selected.map(|stored| stored.body.len()), terms)
+    explain::head_judgement(effect, selected.map(policy::Candidate::length), terms)
 }
 
 fn answer(received: &Received, judgement: &Judgement) -> Value {

@@ -1,6 +1,6 @@
 //! Why the cache has no response to give. Rendered by `proxy::refusal` alone.
 
-use crate::policy::{self, Reason, StoredHead};
+use crate::policy::{self, Head, Reason};
 use crate::upstream::UpstreamError;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ impl Failure {
     }
 
     /// The failure of a validation whose stored response may not answer.
-    pub(crate) fn of(error: UpstreamError, stored: &StoredHead) -> Self {
+    pub(crate) fn of(error: UpstreamError, stored: Head<'_>) -> Self {
         let error = Arc::new(error);
         if policy::forbids_stale(stored) { Self::MustRevalidate(error) } else { Self::Upstream(error) }
     }

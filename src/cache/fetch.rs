@@ -27,7 +27,9 @@ use crate::access::Grant;
 use crate::body::{Body, Buffered, SharedBody};
 use crate::clock::Moment;
 use crate::field::via::Pseudonym;
-use crate::policy::{self, Asked, Plan, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
+use crate::policy::{
+    self, Asked, Candidate as _, Head, Plan, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict,
+};
 use crate::store::{Candidates, StoredResponse};
 use crate::upstream::{Call, OnInterim, Received, UpstreamError};
 
@@ -60,11 +62,11 @@ pub(crate) enum Asking {
     /// Nothing.
     Plain,
     /// Whether this stored response is still the one.
-    Validation(Arc<StoredResponse>),
+    Validation(StoredResponse),
     /// Whether one of these variants is the one: their entity tags.
     Variants(Candidates, HeaderValue),
     /// The rest of this partial stored response: Range and If-Range.
-    Rest(Arc<StoredResponse>, HeaderValue, Option<HeaderValue>),
+    Rest(StoredResponse, HeaderValue, Option<HeaderValue>),
 }
 
 impl Asking {
@@ -72,9 +74,9 @@ impl Asking {
     pub(crate) fn of(plan: &Plan, candidates: &Candidates) -> Self {
         match plan {
             Plan::Fetch { etags: Some(etags), .. } => Self::Variants(candidates.clone(), etags.clone()),
-            Plan::Revalidate { index, .. } => Self::Validation(Arc::clone(&candidates[*index])),
+            Plan::Revalidate { index, .. } => Self::Validation(candidates[*index].clone()),
             Plan::Complete { index, range, if_range } => {
-                Self::Rest(Arc::clone(&candidates[*index]), range.clone(), if_range.clone())
+                Self::Rest(candidates[*index].clone(), range.clone(), if_range.clone())
             }
             Plan::Fetch { etags: None, .. }
             | Plan::Bypass { .. }
@@ -85,7 +87,7 @@ impl Asking {
     }
 
     /// The stored response that may answer where the origin fails.
-    pub(crate) fn fallback(&self) -> Option<&Arc<StoredResponse>> {
+    pub(crate) fn fallback(&self) -> Option<&StoredResponse> {
         match self {
             Self::Validation(stored) => Some(stored),
             Self::Plain | Self::Variants(..) | Self::Rest(..) => None,
@@ -93,21 +95,21 @@ impl Asking {
     }
 
     /// Which stored response the answer speaks of.
-    pub(crate) fn subject(&self, reply: &Reply<'_>) -> Option<Arc<StoredResponse>> {
+    pub(crate) fn subject(&self, reply: &Reply<'_>) -> Option<StoredResponse> {
         match self {
-            Self::Validation(stored) | Self::Rest(stored, ..) => Some(Arc::clone(stored)),
+            Self::Validation(stored) | Self::Rest(stored, ..) => Some(stored.clone()),
             Self::Variants(variants, _) if reply.status == StatusCode::NOT_MODIFIED => {
-                policy::variant_by_etag(variants, reply.headers).map(|index| Arc::clone(&variants[index]))
+                policy::variant_by_etag(variants, reply.headers).map(|index| variants[index].clone())
             }
             Self::Plain | Self::Variants(..) => None,
         }
     }
 
     /// The same in the terms of policy.
-    pub(crate) fn asked<'a>(&self, subject: Option<&'a Arc<StoredResponse>>) -> Asked<'a> {
+    pub(crate) fn asked<'a>(&self, subject: Option<&'a StoredResponse>) -> Asked<'a> {
         match (self, subject) {
-            (Self::Rest(..), Some(stored)) => Asked::Rest(&stored.head),
-            (_, Some(stored)) => Asked::Validation(&stored.head),
+            (Self::Rest(..), Some(stored)) => Asked::Rest(stored.head()),
+            (_, Some(stored)) => Asked::Validation(stored.head()),
             (Self::Variants(..), None) => Asked::Variants,
             (_, None) => Asked::Plain,
         }
@@ -117,7 +119,7 @@ impl Asking {
     pub(crate) fn put(&self, headers: &mut HeaderMap) {
         match self {
             Self::Plain => {}
-            Self::Validation(stored) => policy::conditional(headers, &stored.head),
+            Self::Validation(stored) => policy::conditional(headers, stored.head()),
             Self::Variants(_, etags) => {
                 headers.insert(header::IF_NONE_MATCH, etags.clone());
             }
@@ -187,7 +189,7 @@ pub(crate) enum Brought {
     },
     /// The origin says that the stored response is current. `only_here`: fields of the 304 for this requester.
     Validated {
-        stored: Arc<StoredResponse>,
+        stored: StoredResponse,
         only_here: HeaderMap,
         address: SocketAddr,
         reason: Option<Reason>,
@@ -196,12 +198,7 @@ pub(crate) enum Brought {
     /// What is missing of a partial stored response comes: a reader of the whole.
     Completing { filling: Filling, reader: Body },
     /// The stored response answers, though stale, since the origin failed.
-    Stale {
-        stored: Arc<StoredResponse>,
-        reason: Reason,
-        status: Option<StatusCode>,
-        address: Option<SocketAddr>,
-    },
+    Stale { stored: StoredResponse, reason: Reason, status: Option<StatusCode>, address: Option<SocketAddr> },
     /// Not stored.
     Direct { received: Box<Received>, reason: Reason },
 }
@@ -214,12 +211,12 @@ pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brough
     if let Some(leader) = leader {
         match &result {
             Ok(Brought::Validated { stored, reason: None, .. }) => {
-                if order.place.asks_each_time(&stored.head, cache.clock.now()) {
+                if order.place.asks_each_time(stored.head(), cache.clock.now()) {
                     remember(&cache, &order.place);
                 }
-                leader.close(Landing::Stored(Arc::clone(stored)));
+                leader.close(Landing::Stored(stored.clone()));
             }
-            Ok(Brought::Stale { stored, .. }) => leader.close(Landing::Stale(Arc::clone(stored))),
+            Ok(Brought::Stale { stored, .. }) => leader.close(Landing::Stale(stored.clone())),
             Ok(Brought::Direct { .. } | Brought::Validated { reason: Some(_), .. }) => {
                 remember(&cache, &order.place);
                 leader.close(Landing::Unshareable);
@@ -307,15 +304,12 @@ async fn attempt(
             (Verdict::Freshen { head, only_here }, Some(old)) => {
                 let (key, generation) = (&order.place.key, order.place.generation);
                 // Gone meanwhile, or superseded, it still answers this request.
-                let (stored, is_kept) = if head.selecting == old.head.selecting {
+                let (stored, is_kept) = if head.selecting == old.head().selecting {
                     cache.store.freshen(key, generation, &old, *head)
                 } else {
                     // It answers this request too: a variant beside the one that it was validated as.
-                    let beside = StoredResponse::new((*head).clone(), old.body.clone());
-                    match cache.store.insert(key, generation, beside) {
-                        Ok(kept) => (kept, true),
-                        Err(_) => (Arc::new(StoredResponse::new(*head, old.body.clone())), false),
-                    }
+                    let (beside, kept) = cache.store.insert(key, generation, *head, old.body());
+                    (beside, kept.is_ok())
                 };
                 return Ok(Brought::Validated { stored, only_here, address, reason: None, is_kept });
             }
@@ -323,7 +317,7 @@ async fn attempt(
                 if remove {
                     cache.store.remove(&order.place.key, &old);
                 }
-                let stored = Arc::new(StoredResponse::new(*head, old.body.clone()));
+                let stored = cache.store.apart(&order.place.key, *head, old.body());
                 return Ok(Brought::Validated {
                     stored,
                     only_here: HeaderMap::new(),
@@ -377,11 +371,11 @@ pub(crate) fn failed(
     facts: &RequestFacts<'_>,
     terms: &Terms<'_>,
     error: UpstreamError,
-) -> Result<(Arc<StoredResponse>, Reason), Failure> {
+) -> Result<(StoredResponse, Reason), Failure> {
     let Some(stored) = asking.fallback() else { return Err(Failure::Upstream(Arc::new(error))) };
-    match policy::stale_on_failure(facts, &stored.head, terms) {
-        Some(reason) => Ok((Arc::clone(stored), reason)),
-        None => Err(Failure::of(error, &stored.head)),
+    match policy::stale_on_failure(facts, stored.head(), terms) {
+        Some(reason) => Ok((stored.clone(), reason)),
+        None => Err(Failure::of(error, stored.head())),
     }
 }
 
@@ -432,8 +426,8 @@ impl Drop for Adopted {
 }
 
 impl policy::Candidate for Filling {
-    fn head(&self) -> &StoredHead {
-        &self.head
+    fn head(&self) -> Head<'_> {
+        self.head.view()
     }
 
     fn marked_stale(&self) -> bool {

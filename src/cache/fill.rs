@@ -15,7 +15,7 @@ use crate::body::{self, Between, Body, Buffered, StoredBody};
 use crate::clock::{Moment, Stopwatch};
 use crate::field::status::ProxyError;
 use crate::field::target::Target;
-use crate::policy::{self, Combined, Reason, StoredHead, Terms};
+use crate::policy::{self, Candidate as _, Combined, Head, Reason, StoredHead, Terms};
 use crate::store::{CacheKey, Candidates, Fill, Generation, StoredResponse};
 use crate::upstream::Received;
 
@@ -30,7 +30,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// Whether every request has to ask the origin, although this is stored.
-    pub(crate) fn asks_each_time(&self, head: &StoredHead, now: Moment) -> bool {
+    pub(crate) fn asks_each_time(&self, head: Head<'_>, now: Moment) -> bool {
         policy::asks_each_time(head, &self.terms(now))
     }
 
@@ -75,7 +75,7 @@ pub(crate) fn begin(
     if let Some(leader) = leader {
         leader.land(Landing::Filling(filling.clone()));
     }
-    if place.asks_each_time(&filling.head, cache.clock.now()) {
+    if place.asks_each_time(filling.head.view(), cache.clock.now()) {
         cache.uncacheable.remember(&place.key, cache.clock.now(), &place.settings.options);
     } else {
         cache.uncacheable.forget(&place.key);
@@ -152,7 +152,7 @@ async fn pump(
     }
     let head = fill.head();
     let partial = !head.is_complete();
-    if partial && head.expected_length().is_some_and(|expected| expected != fill.written()) {
+    if partial && head.view().expected_length().is_some_and(|expected| expected != fill.written()) {
         cache.note_given_up(Reason::Partial);
         fill.discard(trailers);
         return;
@@ -162,9 +162,9 @@ async fn pump(
         Ok(stored) if partial => {
             let terms = place.terms(cache.clock.now());
             // One part alone may be all there is.
-            let whole = policy::completed(&stored.head).and_then(|head| {
-                let whole = StoredResponse::new(head, stored.body.clone());
-                cache.store.insert(&place.key, place.generation, whole).ok()
+            let whole = policy::completed(stored.head()).and_then(|head| {
+                let (whole, kept) = cache.store.insert(&place.key, place.generation, head, stored.body());
+                kept.ok().map(|()| whole)
             });
             drop(whole.or_else(|| before.iter().find_map(|old| join(&cache, &place, old, &stored, &terms))));
         }
@@ -276,13 +276,13 @@ pub(crate) fn complete(
     cache: &Arc<Cache>,
     place: &Place,
     leader: &mut Option<Leader>,
-    old: &Arc<StoredResponse>,
+    old: &StoredResponse,
     combined: Combined,
     received: Received,
 ) -> Option<Brought> {
     let at = combined.pieces.iter().position(|piece| piece.source == policy::Source::New)?;
     let stored = |pieces: &[policy::Piece]| {
-        let slices: Vec<StoredBody> = pieces.iter().map(|piece| old.body.slice(piece.at.clone())).collect();
+        let slices: Vec<StoredBody> = pieces.iter().map(|piece| old.body().slice(piece.at.clone())).collect();
         StoredBody::concat(&slices)
     };
     let (before, rest) = combined.pieces.split_at(at);
@@ -305,21 +305,22 @@ pub(crate) fn complete(
 fn join(
     cache: &Arc<Cache>,
     place: &Place,
-    old: &Arc<StoredResponse>,
-    new: &Arc<StoredResponse>,
+    old: &StoredResponse,
+    new: &StoredResponse,
     terms: &Terms<'_>,
-) -> Option<Arc<StoredResponse>> {
-    let combined = policy::combine(&old.head, &new.head, terms)?;
+) -> Option<StoredResponse> {
+    let combined = policy::combine(old.head(), new.head(), terms)?;
     let pieces: Vec<StoredBody> = combined
         .pieces
         .iter()
         .map(|piece| match piece.source {
-            policy::Source::Existing => old.body.slice(piece.at.clone()),
-            policy::Source::New => new.body.slice(piece.at.clone()),
+            policy::Source::Existing => old.body().slice(piece.at.clone()),
+            policy::Source::New => new.body().slice(piece.at.clone()),
         })
         .collect();
-    let whole = StoredResponse::new(*combined.head, StoredBody::concat(&pieces));
-    cache.store.insert(&place.key, place.generation, whole).ok()
+    let body = StoredBody::concat(&pieces);
+    let (whole, kept) = cache.store.insert(&place.key, place.generation, *combined.head, body);
+    kept.ok().map(|()| whole)
 }
 
 #[cfg(test)]

@@ -29,9 +29,9 @@ pub(crate) enum Landing {
     /// The response is on its way into the store.
     Filling(Filling),
     /// A stored response was validated, or the body was there at once.
-    Stored(Arc<StoredResponse>),
+    Stored(StoredResponse),
     /// The origin failed, and the stored response may answer though stale: each follower by its own leave.
-    Stale(Arc<StoredResponse>),
+    Stale(StoredResponse),
     /// The response can't be shared: everyone fetches alone, in parallel.
     Unshareable,
     /// There was none.

@@ -11,7 +11,7 @@ use super::fill::{self, Place};
 use super::{Ask, Cache, CacheResult, Errand, Failure, Outcome, Served, serve};
 use crate::body::Body;
 use crate::field::status::Forward;
-use crate::policy::{self, HeadEffect, Reason, RequestFacts, Terms};
+use crate::policy::{self, Candidate as _, HeadEffect, Reason, RequestFacts, Terms};
 use crate::store::{CacheKey, Candidates, Generation};
 use crate::upstream::{Call, Received, UpstreamError};
 
@@ -92,8 +92,8 @@ impl Cache {
                 let Some(stored) = errand.asking.fallback() else {
                     return Err(Failure::Upstream(Arc::new(error)));
                 };
-                let Some(reason) = policy::stale_on_failure(&facts, &stored.head, &terms) else {
-                    return Err(Failure::of(error, &stored.head));
+                let Some(reason) = policy::stale_on_failure(&facts, stored.head(), &terms) else {
+                    return Err(Failure::of(error, stored.head()));
                 };
                 let outcome = Outcome { result: CacheResult::Stale, upstream: error.address, ..outcome };
                 return Ok(serve::stale(&facts, stored, reason, &terms, &ask.settings, outcome));
@@ -102,7 +102,7 @@ impl Cache {
         let outcome =
             Outcome { forward_status: Some(received.status), upstream: Some(received.address), ..outcome };
         if let Some(stored) = errand.asking.fallback()
-            && let Some(reason) = policy::stale_on_status(&facts, &stored.head, received.status, &terms)
+            && let Some(reason) = policy::stale_on_status(&facts, stored.head(), received.status, &terms)
         {
             let outcome = Outcome { result: CacheResult::Stale, ..outcome };
             return Ok(serve::stale(&facts, stored, reason, &terms, &ask.settings, outcome));
@@ -110,7 +110,7 @@ impl Cache {
         if let Some(index) = policy::selected(&facts, candidates, &terms) {
             let stored = &candidates[index];
             let reply = reply(&received, request_time, now);
-            match policy::head_effect(&facts, &stored.head, stored.body.len(), &reply, &terms) {
+            match policy::head_effect(&facts, stored.head(), stored.length(), &reply, &terms) {
                 HeadEffect::None => {}
                 HeadEffect::Freshen(head) => {
                     // Whether it was still there to be freshened makes no difference to this answer.

@@ -3,7 +3,6 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use http::header::{self, HeaderName};
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use super::{Cache, Settings};
 use crate::clock::Moment;
 use crate::field::tags;
 use crate::policy::{self, Candidate as _, Completeness, Terms};
-use crate::store::{CacheKey, StoredResponse};
+use crate::store::StoredResponse;
 
 /// The longest page, and how far pages go: both bound what a listing keeps alive while it is made.
 pub const MAX_LIMIT: usize = 500;
@@ -56,10 +55,7 @@ impl Default for Listing {
     }
 }
 
-struct Row {
-    key: CacheKey,
-    response: Arc<StoredResponse>,
-}
+struct Row(StoredResponse);
 
 #[derive(Default)]
 struct Sums {
@@ -78,14 +74,15 @@ impl Cache {
             if asked.reverse { ordering.reverse() } else { ordering }
         };
         let (mut rows, mut found) = (Vec::new(), Sums::default());
-        for (key, candidates) in self.store().iter() {
-            if !search.is_empty() && !shown(key.as_str(), query).0.to_lowercase().contains(&search) {
+        for candidates in self.store().iter() {
+            let url = candidates.url().unwrap_or_default();
+            if !search.is_empty() && !shown(url, query).0.to_lowercase().contains(&search) {
                 continue;
             }
             for response in candidates.iter() {
                 found.responses += 1;
-                found.bytes += response.weight(&key);
-                rows.push(Row { key: key.clone(), response: Arc::clone(response) });
+                found.bytes += response.weight();
+                rows.push(Row(response.clone()));
             }
             if rows.len() > 2 * wanted.max(MAX_LIMIT) {
                 rows.select_nth_unstable_by(wanted, order);
@@ -107,8 +104,8 @@ impl Cache {
     pub fn sites(&self, search: &str, limit: usize) -> Value {
         let search = search.to_lowercase();
         let (mut sites, mut others) = (HashMap::<String, Sums>::new(), Sums::default());
-        for (key, candidates) in self.store().iter() {
-            let host = host_of(key.as_str());
+        for candidates in self.store().iter() {
+            let host = host_of(candidates.url().unwrap_or_default());
             if !host.contains(&search) {
                 continue;
             }
@@ -118,7 +115,7 @@ impl Cache {
                 _ => sites.entry(host.to_owned()).or_default(),
             };
             sums.responses += candidates.len() as u64;
-            sums.bytes += candidates.iter().map(|response| response.weight(&key)).sum::<u64>();
+            sums.bytes += candidates.iter().map(StoredResponse::weight).sum::<u64>();
         }
         let found = sites.len();
         let mut sites: Vec<_> = sites.into_iter().collect();
@@ -140,13 +137,13 @@ impl Cache {
 impl Sort {
     fn compare(self, a: &Row, b: &Row) -> Ordering {
         let by_url = || {
-            let (one, two) = (a.key.as_str(), b.key.as_str());
+            let (one, two) = (a.0.url(), b.0.url());
             host_of(one).cmp(host_of(two)).then_with(|| one.cmp(two))
         };
-        let received = |row: &Row| row.response.head.response_time.mono;
+        let received = |row: &Row| row.0.head().response_time.mono;
         match self {
             Self::Site => by_url(),
-            Self::Size => b.response.weight(&b.key).cmp(&a.response.weight(&a.key)).then_with(by_url),
+            Self::Size => b.0.weight().cmp(&a.0.weight()).then_with(by_url),
             Self::Age => received(b).cmp(&received(a)).then_with(by_url),
         }
     }
@@ -154,30 +151,31 @@ impl Sort {
 
 impl Row {
     fn told(&self, settings: &Settings, now: Moment, query: bool) -> Value {
-        let head = &self.response.head;
-        let target = parse_url(self.key.as_str()).ok();
+        let head = self.0.head();
+        let target = parse_url(self.0.url()).ok();
         let rule = target.as_ref().and_then(|(_, target)| settings.rules.find(target));
         let terms = Terms { options: &settings.policy, rule, now };
         let freshness = policy::freshness(head, &terms);
-        let (url, query_hidden) = shown(self.key.as_str(), query);
+        let (url, query_hidden) = shown(self.0.url(), query);
         let of = |name: &HeaderName| {
-            head.fields.bytes(name).map(|value| String::from_utf8_lossy(value).into_owned())
+            head.fields().bytes(name).map(|value| String::from_utf8_lossy(value).into_owned())
         };
         let names = TAG_FIELDS;
-        let lines = names.iter().flat_map(|name| head.fields.bytes_all(name).map(move |value| (name, value)));
+        let lines =
+            names.iter().flat_map(|name| head.fields().bytes_all(name).map(move |value| (name, value)));
         let tags = lines.flat_map(|(name, value)| tags::tags(name, value)).take(MAX_TAGS);
         json!({
             "url": url,
             "query_hidden": query_hidden,
             "status": head.status.as_u16(),
             "content_type": of(&header::CONTENT_TYPE),
-            "body_bytes": self.response.body.len(),
-            "bytes": self.response.weight(&self.key),
+            "body_bytes": self.0.length(),
+            "bytes": self.0.weight(),
             "complete": head.completeness == Completeness::Complete,
             "stored_ago_s": now.since(head.response_time).div_euclid(1000),
             "age_s": freshness.age_seconds(),
             "ttl_s": freshness.ttl(),
-            "fresh": freshness.fresh() && !self.response.marked_stale(),
+            "fresh": freshness.fresh() && !self.0.marked_stale(),
             "tags": tags.collect::<Vec<_>>(),
         })
     }

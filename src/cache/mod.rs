@@ -35,7 +35,7 @@ use crate::clock::{Clock, Moment};
 use crate::field::status::Forward;
 use crate::field::target::Target;
 use crate::policy::rules::Rules;
-use crate::policy::{self, LifetimeSource, Plan, Reason, RequestFacts, Terms};
+use crate::policy::{self, Candidate as _, LifetimeSource, Plan, Reason, RequestFacts, Terms};
 use crate::shutdown::Shutdown;
 use crate::store::{CacheKey, Candidates, Generation, Store, StoredResponse};
 use crate::upstream::{OnInterim, Upstream};
@@ -366,8 +366,8 @@ impl Cache {
                 Ok(Ok(serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome)))
             }
             Landing::Stale(stored) => {
-                let reason =
-                    policy::stale_on_failure(&facts, &stored.head, &terms).ok_or(Reason::CollapseMismatch)?;
+                let reason = policy::stale_on_failure(&facts, stored.head(), &terms)
+                    .ok_or(Reason::CollapseMismatch)?;
                 Ok(Ok(serve::stale(&facts, &stored, reason, &terms, &ask.settings, outcome)))
             }
             Landing::Unshareable => Err(Reason::CollapseMismatch),
@@ -375,7 +375,7 @@ impl Cache {
                 // What the leader's own words forbade may be this one's answer.
                 let stored = errand.asking.fallback().filter(|_| failure.is_upstreams());
                 let stale = stored.and_then(|stored| {
-                    Some((stored, policy::stale_on_failure(&facts, &stored.head, &terms)?))
+                    Some((stored, policy::stale_on_failure(&facts, stored.head(), &terms)?))
                 });
                 Ok(match stale {
                     Some((stored, reason)) => {
@@ -452,7 +452,7 @@ impl Cache {
         };
         match brought {
             Brought::Filling { filling, reader, status, headers, buffered } => {
-                let freshness = policy::freshness(&filling.head, &terms());
+                let freshness = policy::freshness(filling.head.view(), &terms());
                 // A breach is told when it is stored, not only when it is served.
                 let breach = (freshness.source == LifetimeSource::Override).then_some(Reason::Override);
                 let outcome = Outcome {
@@ -470,7 +470,7 @@ impl Cache {
                 if ours { serve::replacing(&facts(), &filling, &freshness, served) } else { served }
             }
             Brought::Validated { stored, only_here, address, reason, is_kept } => {
-                let freshness = policy::freshness(&stored.head, &terms());
+                let freshness = policy::freshness(stored.head(), &terms());
                 let outcome = Outcome {
                     result: CacheResult::Revalidated,
                     forward_status: Some(StatusCode::NOT_MODIFIED),
@@ -485,7 +485,7 @@ impl Cache {
                 served
             }
             Brought::Completing { filling, reader } => {
-                let freshness = policy::freshness(&filling.head, &terms());
+                let freshness = policy::freshness(filling.head.view(), &terms());
                 let outcome = Outcome {
                     forward_status: Some(StatusCode::PARTIAL_CONTENT),
                     stored: true,
@@ -513,13 +513,7 @@ impl Cache {
     }
 
     /// A background validation of a response that is being served stale.
-    fn refresh(
-        self: &Arc<Self>,
-        ask: &Ask,
-        key: &CacheKey,
-        generation: Generation,
-        stored: &Arc<StoredResponse>,
-    ) {
+    fn refresh(self: &Arc<Self>, ask: &Ask, key: &CacheKey, generation: Generation, stored: &StoredResponse) {
         let Joined::Lead(leader) = self.flights.join(key, generation, &self.store) else { return };
         let limit = ask.settings.options.background;
         let Some(running) = self.background.begin(&ask.target, limit) else { return };
@@ -548,7 +542,7 @@ impl Cache {
             hop: ask.hop.clone(),
             grant: ask.grant.clone(),
             interim: None,
-            asking: Asking::Validation(Arc::clone(stored)),
+            asking: Asking::Validation(stored.clone()),
             store: true,
             leader,
             background: Some(running),

@@ -3,27 +3,28 @@
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::fetch::Filling;
 use super::{Outcome, Served, Settings};
 use crate::body::multipart::Part;
 use crate::body::{Body, Multipart, Span, StoredBody};
-use crate::policy::{self, Answer, Completeness, Freshness, Reason, RequestFacts, StoredHead, Terms};
+use crate::policy::{
+    self, Answer, Candidate as _, Completeness, Freshness, Head, Reason, RequestFacts, Terms,
+};
 use crate::store::StoredResponse;
 
 /// Answers from a stored response.
 pub(crate) fn stored(
     facts: &RequestFacts<'_>,
-    stored: &Arc<StoredResponse>,
+    stored: &StoredResponse,
     freshness: &Freshness,
     validated: bool,
     settings: &Settings,
     outcome: Outcome,
 ) -> Served {
     let received = Version::HTTP_11;
-    let head = &stored.head;
-    let length = complete_length(head, stored.body.len());
+    let head = stored.head();
+    let length = complete_length(head, stored.length());
     match policy::answer(facts, head, length, settings.policy.max_ranges) {
         Answer::Whole => {
             let mut headers = policy::served_fields(head, freshness, validated);
@@ -32,10 +33,10 @@ pub(crate) fn stored(
             let body = if head.status == StatusCode::NO_CONTENT {
                 Body::Empty
             } else if *facts.method == Method::HEAD {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.body.len()));
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.length()));
                 Body::Empty
             } else {
-                Body::from(stored.body.clone())
+                Body::from(stored.body())
             };
             Served { status: head.status, headers, body, received, outcome, buffered: None }
         }
@@ -62,13 +63,13 @@ pub(crate) fn stored(
 /// Answers from a stale stored response, since the origin failed.
 pub(crate) fn stale(
     facts: &RequestFacts<'_>,
-    response: &Arc<StoredResponse>,
+    response: &StoredResponse,
     reason: Reason,
     terms: &Terms<'_>,
     settings: &Settings,
     mut outcome: Outcome,
 ) -> Served {
-    let freshness = policy::freshness(&response.head, terms);
+    let freshness = policy::freshness(response.head(), terms);
     outcome.ttl = Some(freshness.ttl());
     outcome.detail = Some(reason);
     stored(facts, response, &freshness, false, settings, outcome)
@@ -81,7 +82,7 @@ pub(crate) fn filling(
     freshness: &Freshness,
     outcome: Outcome,
 ) -> Option<Served> {
-    let head = &filling.head;
+    let head = filling.head.view();
     if head.completeness != Completeness::Complete {
         return None;
     }
@@ -115,7 +116,7 @@ pub(crate) fn filling(
 
 /// Answers with the whole of a response that is being stored, from a reader of it.
 pub(crate) fn whole(filling: &Filling, freshness: &Freshness, reader: Body, outcome: Outcome) -> Served {
-    let headers = policy::served_fields(&filling.head, freshness, false);
+    let headers = policy::served_fields(filling.head.view(), freshness, false);
     let (status, received) = (filling.head.status, filling.version);
     Served { status, headers, body: reader, received, outcome, buffered: None }
 }
@@ -128,7 +129,7 @@ pub(crate) fn replacing(
     freshness: &Freshness,
     served: Served,
 ) -> Served {
-    let head = &filling.head;
+    let head = filling.head.view();
     let length = filling.length;
     match policy::answer(facts, head, length, 1) {
         Answer::Whole | Answer::Ranges(_) | Answer::RangeNotSatisfiable | Answer::Missing => served,
@@ -138,7 +139,7 @@ pub(crate) fn replacing(
 
 fn without_content(
     answer: &Answer,
-    head: &StoredHead,
+    head: Head<'_>,
     freshness: &Freshness,
     length: Option<u64>,
     received: Version,
@@ -164,14 +165,14 @@ fn without_content(
 }
 
 /// Length of the representation, of which a part may be stored. `None` where nobody has told.
-fn complete_length(head: &StoredHead, stored: u64) -> Option<u64> {
+fn complete_length(head: Head<'_>, stored: u64) -> Option<u64> {
     head.completeness.complete_length(Some(stored))
 }
 
 /// The part of the stored body that is `range` of the representation.
 fn part(stored: &StoredResponse, range: &Range<u64>) -> StoredBody {
     // Policy has made sure that it is stored.
-    policy::locate(&stored.head.completeness, range).map_or(StoredBody::EMPTY, |at| stored.body.slice(at))
+    policy::locate(&stored.head().completeness, range).map_or(StoredBody::EMPTY, |at| stored.body().slice(at))
 }
 
 fn content_range(range: &Range<u64>, length: Option<u64>) -> HeaderValue {

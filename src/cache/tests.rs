@@ -20,7 +20,7 @@ use crate::policy::rules::Rules;
 use crate::policy::testing::{headers, reply};
 use crate::policy::{self, Asked, Reason, RequestFacts, StoredHead, Terms, Verdict};
 use crate::shutdown::Shutdown;
-use crate::store::{self, CacheKey, Store, StoredResponse};
+use crate::store::{self, CacheKey, Store};
 use crate::upstream::{self, Received, Upstream};
 
 /// A cache whose origins can't be reached: their addresses are not allowed.
@@ -109,8 +109,8 @@ impl http_body::Body for Silent {
 
 /// Stores a fresh response for what `ask` asks for.
 fn put(cache: &Cache, ask: &Ask) {
-    let response = StoredResponse::new(head(cache, ask, 0), StoredBody::new(vec![Bytes::from_static(b"x")]));
-    cache.store.insert(&CacheKey::of(&ask.target, None), cache.store.generation(), response).unwrap();
+    let (key, body) = (CacheKey::of(&ask.target, None), StoredBody::from(Bytes::from_static(b"x")));
+    cache.store.insert(&key, cache.store.generation(), head(cache, ask, 0), body).1.unwrap();
 }
 
 #[tokio::test]

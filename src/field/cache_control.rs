@@ -66,16 +66,54 @@ impl std::fmt::Debug for Delta {
     }
 }
 
-/// What no-cache says.
+/// What no-cache says: nothing, or that the response needs validation, or only some of its fields. In as much room as a
+/// pointer, since few stored responses say anything, and all would be as large.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum NoCache {
-    /// Nothing.
-    #[default]
-    Absent,
-    /// Only these fields need validation. Boxed: few responses have any, and all would be as large.
-    Fields(Box<Box<[HeaderName]>>),
+#[allow(clippy::box_collection, reason = "a thin pointer")]
+pub struct NoCache(Option<Box<Vec<HeaderName>>>);
+
+impl NoCache {
+    /// It is not there.
+    pub const ABSENT: Self = Self(None);
+
     /// The response needs validation.
-    Whole,
+    pub fn whole() -> Self {
+        Self(Some(Box::default()))
+    }
+
+    /// Only these fields do; without any, the whole does.
+    pub(crate) fn of(names: Vec<HeaderName>) -> Self {
+        Self(Some(Box::new(names)))
+    }
+
+    /// Whether the response needs validation.
+    pub fn is_whole(&self) -> bool {
+        self.0.as_ref().is_some_and(|names| names.is_empty())
+    }
+
+    /// Those fields that need validation, where the rest does not.
+    pub fn fields(&self) -> Option<&[HeaderName]> {
+        self.0.as_deref().map(Vec::as_slice).filter(|names| !names.is_empty())
+    }
+
+    /// Adds another mention: together they name the fields of both, and one that names none is about all.
+    fn also(&mut self, more: Self) {
+        let Some(known) = &mut self.0 else { return *self = more };
+        match more.fields() {
+            Some(more) if !known.is_empty() => {
+                for name in more {
+                    if !known.contains(name) {
+                        known.push(name.clone());
+                    }
+                }
+                if known.len() > MOST_NAMES {
+                    known.clear();
+                }
+            }
+            _ if more == Self::ABSENT => {}
+            _ => known.clear(),
+        }
+    }
 }
 
 /// Cache-Control of a response.
@@ -139,25 +177,10 @@ impl ResponseDirectives {
 
     fn also_no_cache(&mut self, argument: &Argument) {
         let named = match argument {
-            Argument::None | Argument::Malformed => NoCache::Whole,
+            Argument::None | Argument::Malformed => NoCache::whole(),
             Argument::Value(list) => field_names(list),
         };
-        self.no_cache = match (std::mem::take(&mut self.no_cache), named) {
-            (NoCache::Absent, named) => named,
-            (NoCache::Fields(mut known), NoCache::Fields(more)) => {
-                let mut all = std::mem::take(&mut *known).into_vec();
-                all.extend(
-                    (*more).into_vec().into_iter().filter(|name| !all.contains(name)).collect::<Vec<_>>(),
-                );
-                if all.len() > MOST_NAMES {
-                    NoCache::Whole
-                } else {
-                    NoCache::Fields(Box::new(all.into_boxed_slice()))
-                }
-            }
-            (NoCache::Whole, _) | (_, NoCache::Whole) => NoCache::Whole,
-            (known, NoCache::Absent) => known,
-        };
+        self.no_cache.also(named);
     }
 }
 
@@ -171,10 +194,10 @@ pub(crate) fn field_names(list: &[u8]) -> NoCache {
         match HeaderName::from_bytes(member) {
             Ok(name) if names.contains(&name) => {}
             Ok(name) if names.len() < MOST_NAMES => names.push(name),
-            Ok(_) | Err(_) => return NoCache::Whole,
+            Ok(_) | Err(_) => return NoCache::whole(),
         }
     }
-    if names.is_empty() { NoCache::Whole } else { NoCache::Fields(Box::new(names.into_boxed_slice())) }
+    NoCache::of(names)
 }
 
 /// How stale a response the client takes.
@@ -445,20 +468,21 @@ mod tests {
     #[test]
     fn no_cache_may_name_fields() {
         let names = |list: &[&'static str]| {
-            NoCache::Fields(Box::new(list.iter().map(|name| HeaderName::from_static(name)).collect()))
+            NoCache::of(list.iter().map(|name| HeaderName::from_static(name)).collect())
         };
         for (lines, expected) in [
-            (&["no-cache"][..], NoCache::Whole),
+            (&["no-cache"][..], NoCache::whole()),
             (&["no-cache=\"a\""], names(&["a"])),
             (&["no-cache=a"], names(&["a"])),
             (&["no-cache=\"A, b, a\""], names(&["a", "b"])),
             (&["no-cache=\"a\"", "no-cache=\"b\""], names(&["a", "b"])),
-            (&["no-cache=\"a\", no-cache"], NoCache::Whole),
-            (&["no-cache, no-cache=\"a\""], NoCache::Whole),
-            (&["no-cache=\"\""], NoCache::Whole),
-            (&["no-cache=\"a b\""], NoCache::Whole),
-            (&["no-cache =\"a\""], NoCache::Whole),
-            (&["max-age=1"], NoCache::Absent),
+            (&["no-cache=\"a\", no-cache"], NoCache::whole()),
+            (&["no-cache, no-cache=\"a\""], NoCache::whole()),
+            (&["no-cache, no-cache, no-cache=\"a\""], NoCache::whole()),
+            (&["no-cache=\"\""], NoCache::whole()),
+            (&["no-cache=\"a b\""], NoCache::whole()),
+            (&["no-cache =\"a\""], NoCache::whole()),
+            (&["max-age=1"], NoCache::ABSENT),
         ] {
             assert_eq!(response(lines).no_cache, expected, "{lines:?}");
         }
@@ -472,10 +496,10 @@ mod tests {
         let found =
             |lines: &[String]| response(&lines.iter().map(String::as_str).collect::<Vec<_>>()).no_cache;
         let named = |from, count| format!("no-cache=\"{}\"", list(from, count));
-        assert!(matches!(found(&[named(0, 64)]), NoCache::Fields(kept) if kept.len() == 64));
-        assert_eq!(found(&[named(0, 65)]), NoCache::Whole);
-        assert_eq!(found(&[named(0, 64), named(64, 1)]), NoCache::Whole);
-        assert!(matches!(found(&[named(0, 64), named(0, 64)]), NoCache::Fields(_)), "each counts once");
+        assert!(found(&[named(0, 64)]).fields().is_some_and(|kept| kept.len() == 64));
+        assert_eq!(found(&[named(0, 65)]), NoCache::whole());
+        assert_eq!(found(&[named(0, 64), named(64, 1)]), NoCache::whole());
+        assert!(found(&[named(0, 64), named(0, 64)]).fields().is_some(), "each counts once");
     }
 
     #[test]

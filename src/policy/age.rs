@@ -6,9 +6,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::fields::{ADDED, Of};
-use super::{Freshness, StoredHead};
+use super::{Freshness, Head};
 use crate::clock::Moment;
-use crate::field::cache_control::{Delta, NoCache};
+use crate::field::cache_control::Delta;
 use crate::field::list::{digits, members};
 
 /// Seconds that Age says: the first member of its joined lines, if that is digits only; else nothing.
@@ -24,17 +24,16 @@ pub(crate) fn age_value<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Option<Del
 pub(crate) fn corrected_initial_age(
     date: i64,
     age_value: Option<Delta>,
-    request_time: Moment,
+    response_delay: i64,
     response_time: Moment,
 ) -> i64 {
     let apparent_age = response_time.unix().saturating_sub(date).max(0).saturating_mul(1000);
-    let response_delay = response_time.since(request_time);
     let corrected_age_value = age_value.map_or(0, Delta::millis).saturating_add(response_delay);
     apparent_age.max(corrected_age_value)
 }
 
 /// `current_age`, in milliseconds: `corrected_initial_age + resident_time`.
-pub(crate) fn current_age(head: &StoredHead, now: Moment) -> i64 {
+pub(crate) fn current_age(head: Head<'_>, now: Moment) -> i64 {
     head.facts.initial_age.saturating_add(now.since(head.response_time))
 }
 
@@ -45,10 +44,10 @@ pub(crate) fn age_field(freshness: &Freshness) -> HeaderValue {
 
 /// The fields of a response served from the store: those stored, exactly one Age, and, unless it was just
 /// validated, without those that `no-cache="..."` names. Via and Cache-Status may be empty: [`crate::field::places`].
-pub fn served_fields(head: &StoredHead, freshness: &Freshness, validated: bool) -> HeaderMap {
-    let mut map = match &head.facts.directives.no_cache {
-        NoCache::Fields(names) if !validated => head.fields.to_map_where(ADDED, |name| !names.contains(name)),
-        NoCache::Fields(_) | NoCache::Absent | NoCache::Whole => head.fields.to_served(Of::Stored, |_| true),
+pub fn served_fields(head: Head<'_>, freshness: &Freshness, validated: bool) -> HeaderMap {
+    let mut map = match head.facts.directives.no_cache.fields() {
+        Some(names) if !validated => head.fields().to_map_where(ADDED, |name| !names.contains(name)),
+        Some(_) | None => head.fields().to_served(Of::Stored, |_| true),
     };
     put_age(&mut map, freshness);
     map
@@ -56,13 +55,13 @@ pub fn served_fields(head: &StoredHead, freshness: &Freshness, validated: bool) 
 
 /// The fields of a 304 made from a stored response: "Content-Location, Date, `ETag`, and Vary", "Cache-Control
 /// and Expires", and Age. RFC 9110 section 15.4.5. Via and Cache-Status may be empty, as in [`served_fields`].
-pub fn not_modified_fields(head: &StoredHead, freshness: &Freshness) -> HeaderMap {
-    let mut map = head.fields.to_served(Of::NotModified, |name| in_not_modified(name, head));
+pub fn not_modified_fields(head: Head<'_>, freshness: &Freshness) -> HeaderMap {
+    let mut map = head.fields().to_served(Of::NotModified, |name| in_not_modified(name, head));
     put_age(&mut map, freshness);
     map
 }
 
-fn in_not_modified(name: &HeaderName, head: &StoredHead) -> bool {
+fn in_not_modified(name: &HeaderName, head: Head<'_>) -> bool {
     // "a sender SHOULD NOT generate representation metadata other than the above listed fields unless said
     // metadata exists for the purpose of guiding cache updates (e.g., Last-Modified might be useful if the
     // response does not have an ETag field)"
@@ -73,7 +72,7 @@ fn in_not_modified(name: &HeaderName, head: &StoredHead) -> bool {
         || *name == header::CACHE_CONTROL
         || *name == header::CONTENT_LOCATION
         || *name == header::CDN_CACHE_CONTROL
-        || (*name == header::LAST_MODIFIED && !head.fields.contains(&header::ETAG))
+        || (*name == header::LAST_MODIFIED && !head.fields().contains(&header::ETAG))
 }
 
 fn put_age(map: &mut HeaderMap, freshness: &Freshness) {
@@ -121,11 +120,11 @@ mod tests {
         let world = World::default();
         let lines = [("date", "@0"), ("etag", "\"a\""), ("x-a", "1"), ("cache-control", "max-age=9")];
         let head = world.stored(&[], 200, &lines);
-        let freshness = freshness(&head, &world.terms(1));
+        let freshness = freshness(head.view(), &world.terms(1));
         // From the third time on they are clones.
         for _ in 0..4 {
             let (whole, part) =
-                (served_fields(&head, &freshness, false), not_modified_fields(&head, &freshness));
+                (served_fields(head.view(), &freshness, false), not_modified_fields(head.view(), &freshness));
             assert_eq!((whole.len(), part.len()), (4 + 3, 3 + 3));
             assert!(whole.contains_key("x-a") && !part.contains_key("x-a"));
         }
@@ -152,7 +151,7 @@ mod tests {
             let Verdict::Store(head) = verdict(&facts, Asked::Plain, &reply, &world.terms(2)) else {
                 panic!()
             };
-            assert_eq!(freshness(&head, &world.terms(5)).current_age, expected, "{date} {age}");
+            assert_eq!(freshness(head.view(), &world.terms(5)).current_age, expected, "{date} {age}");
         }
     }
 
@@ -162,11 +161,11 @@ mod tests {
         let head = world.stored(&[], 200, &[("date", "@0"), ("cache-control", "max-age=2")]);
         let mut terms = world.terms(1);
         terms.now = terms.now.plus(999);
-        let found = freshness(&head, &terms);
+        let found = freshness(head.view(), &terms);
         assert_eq!((found.current_age, found.fresh(), found.ttl()), (1_999, true, 0));
-        assert_eq!(served_fields(&head, &found, false).get("age").unwrap(), "1");
+        assert_eq!(served_fields(head.view(), &found, false).get("age").unwrap(), "1");
         terms.now = terms.now.plus(1);
-        assert!(!freshness(&head, &terms).fresh());
+        assert!(!freshness(head.view(), &terms).fresh());
     }
 
     #[test]
@@ -176,11 +175,11 @@ mod tests {
         let mut terms = world.terms(0);
         let (wall, mono) = (terms.now.wall, terms.now.mono);
         terms.now = Moment { wall: wall - 3_600_000, mono: mono + 61_000 };
-        assert_eq!(freshness(&head, &terms).current_age, 61_000, "the wall clock was set back");
+        assert_eq!(freshness(head.view(), &terms).current_age, 61_000, "the wall clock was set back");
         terms.now = Moment { wall: wall + 3_600_000, mono: mono + 1_000 };
-        assert_eq!(freshness(&head, &terms).current_age, 3_600_000, "the machine was suspended");
+        assert_eq!(freshness(head.view(), &terms).current_age, 3_600_000, "the machine was suspended");
         terms.now = Moment { wall: wall - 1, mono: mono - 1 };
-        assert_eq!(freshness(&head, &terms).current_age, 0);
+        assert_eq!(freshness(head.view(), &terms).current_age, 0);
     }
 
     #[test]
@@ -188,7 +187,7 @@ mod tests {
         let world = World::default();
         let expires = ("expires", "@30000");
         let head = world.stored(&[], 200, &[("date", "@0"), expires, ("age", "30"), ("age", "5")]);
-        let found = served_fields(&head, &freshness(&head, &world.terms(3)), false);
+        let found = served_fields(head.view(), &freshness(head.view(), &world.terms(3)), false);
         let places = [("via", ""), ("cache-status", "")];
         let sought = [("date", "@0"), expires, ("age", "33")];
         assert_eq!(found, headers(&[&sought[..], &places].concat()));
@@ -201,10 +200,10 @@ mod tests {
         let max_age = ("cache-control", "max-age=3600");
         let all = [cache_control, ("a", "1"), ("b", "2"), ("b", "2"), ("c", "3"), max_age, ("date", "@0")];
         let head = world.stored(&[], 200, &all);
-        let freshness = freshness(&head, &world.terms(0));
+        let freshness = freshness(head.view(), &world.terms(0));
         let expected = headers(&[cache_control, ("c", "3"), max_age, ("date", "@0"), ("age", "0")]);
-        assert_eq!(served_fields(&head, &freshness, false), expected);
-        assert_eq!(served_fields(&head, &freshness, true).len(), all.len() + 3);
+        assert_eq!(served_fields(head.view(), &freshness, false), expected);
+        assert_eq!(served_fields(head.view(), &freshness, true).len(), all.len() + 3);
     }
 
     #[test]
@@ -229,7 +228,7 @@ mod tests {
         let mut expected = kept.to_vec();
         // Places that the proxy fills.
         expected.extend([("age", "3"), ("via", ""), ("cache-status", "")]);
-        let found = not_modified_fields(&head, &freshness(&head, &world.terms(3)));
+        let found = not_modified_fields(head.view(), &freshness(head.view(), &world.terms(3)));
         assert_eq!(found, headers(&expected));
     }
 
@@ -241,6 +240,9 @@ mod tests {
             200,
             &[("date", "@0"), ("last-modified", "@-9"), ("cache-control", "max-age=9")],
         );
-        assert!(not_modified_fields(&head, &freshness(&head, &world.terms(0))).contains_key("last-modified"));
+        assert!(
+            not_modified_fields(head.view(), &freshness(head.view(), &world.terms(0)))
+                .contains_key("last-modified")
+        );
     }
 }

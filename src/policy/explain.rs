@@ -4,10 +4,10 @@
 use serde::Serialize;
 
 use super::{
-    Candidate, Freshness, HeadEffect, Plan, Reason, RequestFacts, Selected, StoredHead, Terms, Verdict,
-    freshness, plan,
+    Candidate, Freshness, Head, HeadEffect, Plan, Reason, RequestFacts, Selected, Terms, Verdict, freshness,
+    plan,
 };
-use crate::field::cache_control::{Delta, MaxStale, NoCache, ResponseDirectives};
+use crate::field::cache_control::{Delta, MaxStale, ResponseDirectives};
 use crate::field::status::Forward;
 
 /// What would be done with a request now, and why.
@@ -127,7 +127,7 @@ pub fn decision<C: Candidate>(facts: &RequestFacts<'_>, candidates: &[C], terms:
         .iter()
         .map(|candidate| {
             let head = candidate.head();
-            let selected = head.selecting.matches(&head.fields, &mut by);
+            let selected = head.selecting.matches(head.fields(), &mut by);
             stored(head, Some(candidate.length()), candidate.marked_stale(), selected, terms)
         })
         .collect();
@@ -169,7 +169,7 @@ pub fn judgement(verdict: Verdict, length: Option<u64>, terms: &Terms<'_>) -> Ju
         Verdict::PassThrough(reason) => ("pass-through", Some(reason), None),
         Verdict::Refuse(reason) => ("refuse", Some(reason), None),
     };
-    let stored = head.map(|head| stored(&head, length, false, true, terms));
+    let stored = head.map(|head| stored(head.view(), length, false, true, terms));
     Judgement { verdict, reason: reason.map(Why::from), stored }
 }
 
@@ -180,7 +180,7 @@ pub fn head_judgement(effect: HeadEffect, length: Option<u64>, terms: &Terms<'_>
         HeadEffect::MarkStale => ("mark-stale", Some(Reason::MarkedStale), None),
         HeadEffect::Freshen(head) => ("freshen", None, Some(head)),
     };
-    let stored = head.map(|head| stored(&head, length, false, true, terms));
+    let stored = head.map(|head| stored(head.view(), length, false, true, terms));
     Judgement { verdict, reason: reason.map(Why::from), stored }
 }
 
@@ -242,7 +242,7 @@ fn request(facts: &RequestFacts<'_>) -> Request {
 }
 
 fn stored(
-    head: &StoredHead,
+    head: Head<'_>,
     length: Option<u64>,
     marked_stale: bool,
     selected: bool,
@@ -261,14 +261,14 @@ fn stored(
         directives: directives(&head.facts.directives),
         validators: validators
             .iter()
-            .filter_map(|name| head.fields.bytes(name).map(|value| format!("{name}: {}", text(value))))
+            .filter_map(|name| head.fields().bytes(name).map(|value| format!("{name}: {}", text(value))))
             .collect(),
         marked_stale,
         freshness: computed(head, &freshness(head, terms), terms),
     }
 }
 
-fn computed(head: &StoredHead, freshness: &Freshness, terms: &Terms<'_>) -> Computed {
+fn computed(head: Head<'_>, freshness: &Freshness, terms: &Terms<'_>) -> Computed {
     Computed {
         fresh: freshness.fresh(),
         lifetime_ms: freshness.lifetime,
@@ -278,7 +278,7 @@ fn computed(head: &StoredHead, freshness: &Freshness, terms: &Terms<'_>) -> Comp
         date_unix: head.facts.date,
         last_modified_unix: head.facts.last_modified(),
         age_value_s: head.facts.age_value.and_then(Delta::seconds),
-        response_delay_ms: head.response_time.since(head.request_time),
+        response_delay_ms: i64::from(head.response_delay),
         initial_age_ms: head.facts.initial_age,
         resident_ms: terms.now.since(head.response_time),
     }
@@ -297,13 +297,12 @@ fn directives(directives: &ResponseDirectives) -> Vec<String> {
             None => format!("{name} (invalid)"),
         }));
     }
-    match &directives.no_cache {
-        NoCache::Absent => {}
-        NoCache::Whole => said.push("no-cache".to_owned()),
-        NoCache::Fields(names) => {
-            let names: Vec<_> = names.iter().map(http::HeaderName::as_str).collect();
-            said.push(format!("no-cache=\"{}\"", names.join(", ")));
-        }
+    if directives.no_cache.is_whole() {
+        said.push("no-cache".to_owned());
+    }
+    if let Some(names) = directives.no_cache.fields() {
+        let names: Vec<_> = names.iter().map(http::HeaderName::as_str).collect();
+        said.push(format!("no-cache=\"{}\"", names.join(", ")));
     }
     for (present, name) in [
         (directives.no_store, "no-store"),

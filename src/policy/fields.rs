@@ -3,7 +3,7 @@
 //! A `HeaderMap` that is kept costs 600 bytes and more beyond its values, and values kept as they arrived pin
 //! the whole read buffer they came in. Here every field is one run of bytes in one blob:
 //! `code, [name length, name], value length, value`. The code stands for a common name, 0 for a spelled one.
-//! Reading slices the blob, so a hit copies no value.
+//! Reading slices the blob. What is sent holds a copy of it, and not the memory that what is stored lies in.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -87,9 +87,11 @@ thread_local! {
 
 /// A head that was asked for as a map, and the map once it was asked for again.
 struct Made {
-    blob: Arc<[u8]>,
+    /// Where its bytes lie. Others may lie there since.
+    address: usize,
     of: Of,
-    map: Option<HeaderMap>,
+    /// What the map was made of, and the map.
+    map: Option<(Box<[u8]>, HeaderMap)>,
 }
 
 /// The response that a map is for.
@@ -111,15 +113,6 @@ impl Default for Fields {
     }
 }
 
-/// The blob, as what owns the bytes of values.
-struct Blob(Arc<[u8]>);
-
-impl AsRef<[u8]> for Blob {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
 impl Fields {
     /// Keeps those fields of `headers` whose name `keep` takes, in order.
     pub fn from_map(headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> Self {
@@ -133,14 +126,56 @@ impl Fields {
         Self::put_together(|blob| lines.for_each(|(name, value)| put_line(blob, name, value)))
     }
 
+    fn put_together(put: impl FnOnce(&mut Vec<u8>)) -> Self {
+        SCRATCH.with_borrow_mut(|blob| {
+            blob.clear();
+            put(blob);
+            let fields = Self(blob.as_slice().into());
+            blob.shrink_to(KEPT_BLOB);
+            fields
+        })
+    }
+
+    /// To read them.
+    pub fn lines(&self) -> FieldLines<'_> {
+        FieldLines(&self.0)
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines().fmt(f)
+    }
+}
+
+/// Fields to be read, wherever they lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FieldLines<'a>(&'a [u8]);
+
+impl<'a> FieldLines<'a> {
+    /// What [`Self::as_bytes`] gave: anything else has no fields, or others.
+    pub fn from_bytes(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Their bytes, in this module's form: to be kept together with other things.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A copy that owns them.
+    pub fn to_fields(self) -> Fields {
+        Fields(self.0.into())
+    }
+
     /// Those of these whose name `keep` takes, and `more` after them.
-    pub(crate) fn replaced<'a>(
-        &self,
+    pub(crate) fn replaced<'b>(
+        self,
         keep: impl Fn(&HeaderName) -> bool,
-        more: impl Iterator<Item = (&'a HeaderName, &'a [u8])>,
-    ) -> Self {
-        Self::put_together(|blob| {
-            let mut lines = self.lines();
+        more: impl Iterator<Item = (&'b HeaderName, &'b [u8])>,
+    ) -> Fields {
+        Fields::put_together(|blob| {
+            let mut lines = self.each();
             loop {
                 let before = lines.rest;
                 let Some((name, _)) = lines.next() else { break };
@@ -152,66 +187,56 @@ impl Fields {
         })
     }
 
-    fn put_together(put: impl FnOnce(&mut Vec<u8>)) -> Self {
-        SCRATCH.with_borrow_mut(|blob| {
-            blob.clear();
-            put(blob);
-            let fields = Self(blob.as_slice().into());
-            blob.shrink_to(KEPT_BLOB);
-            fields
-        })
-    }
-
     /// Number of field lines.
-    pub fn len(&self) -> usize {
-        self.lines().count()
+    pub fn len(self) -> usize {
+        self.each().count()
     }
 
     /// Whether there is no field.
-    pub fn is_empty(&self) -> bool {
+    pub fn is_empty(self) -> bool {
         self.0.is_empty()
     }
 
-    /// Bytes on the heap.
-    pub fn weight(&self) -> usize {
+    /// Bytes that they take.
+    pub fn weight(self) -> usize {
         self.0.len()
     }
 
-    /// All field lines in order. Values are slices of the one blob.
-    pub fn iter(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
-        let blob = self.blob();
-        self.lines().filter_map(move |(name, line)| Some((name.to_name()?, value(&blob, line)?)))
+    /// All field lines in order. Values are slices of one copy.
+    pub fn iter(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + 'a {
+        let blob = Bytes::copy_from_slice(self.0);
+        self.each().filter_map(move |(name, line)| Some((name.to_name()?, self.value(&blob, line)?)))
     }
 
     /// The first line of this name.
-    pub fn get(&self, name: &HeaderName) -> Option<HeaderValue> {
+    pub fn get(self, name: &HeaderName) -> Option<HeaderValue> {
         self.bytes(name).and_then(|line| HeaderValue::from_bytes(line).ok())
     }
 
     /// All lines of this name.
-    pub fn get_all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = HeaderValue> + 'a {
+    pub fn get_all(self, name: &'a HeaderName) -> impl Iterator<Item = HeaderValue> + 'a {
         self.bytes_all(name).filter_map(|line| HeaderValue::from_bytes(line).ok())
     }
 
     /// Whether there is a line of this name.
-    pub fn contains(&self, name: &HeaderName) -> bool {
+    pub fn contains(self, name: &HeaderName) -> bool {
         self.bytes(name).is_some()
     }
 
     /// Bytes of the first line of this name.
-    pub fn bytes<'a>(&'a self, name: &HeaderName) -> Option<&'a [u8]> {
+    pub fn bytes(self, name: &HeaderName) -> Option<&'a [u8]> {
         let code = code(name);
-        self.lines().find(|(found, _)| found.is(name, code)).map(|(_, value)| value)
+        self.each().find(|(found, _)| found.is(name, code)).map(|(_, value)| value)
     }
 
     /// Bytes of all lines of this name.
-    pub fn bytes_all<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    pub fn bytes_all<'b>(self, name: &'b HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'b> {
         let code = code(name);
-        self.lines().filter(move |(found, _)| found.is(name, code)).map(|(_, value)| value)
+        self.each().filter(move |(found, _)| found.is(name, code)).map(|(_, value)| value)
     }
 
     /// As a map, with room for `spare` more fields.
-    pub fn to_map(&self, spare: usize) -> HeaderMap {
+    pub fn to_map(self, spare: usize) -> HeaderMap {
         self.to_map_where(spare, |_| true)
     }
 
@@ -220,7 +245,7 @@ impl Fields {
     ///
     /// A thread keeps the maps of heads that it made more than once lately: to clone one costs a third of
     /// making it.
-    pub(crate) fn to_served(&self, of: Of, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    pub(crate) fn to_served(self, of: Of, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
         let make = || {
             let mut map = self.to_map_where(ADDED, keep);
             places::keep(&mut map);
@@ -229,16 +254,21 @@ impl Fields {
         if self.0.len() > KEPT_BLOB {
             return make();
         }
+        let address = self.0.as_ptr() as usize;
         MADE.with_borrow_mut(|made| {
-            // Allocations lie at least 16 bytes apart.
-            let place = &mut made[(self.0.as_ptr() as usize / 16 + of as usize) % PLACES];
+            // Some hundred bytes lie between the fields of two heads.
+            let place = &mut made[(address / 64 + of as usize) % PLACES];
             match place {
-                // The same bytes: what is kept keeps them from being freed and their place from being reused.
-                Some(kept) if kept.of == of && Arc::ptr_eq(&kept.blob, &self.0) => {
-                    kept.map.get_or_insert_with(make).clone()
-                }
+                Some(Made { address: at, of: known, map }) if (*at, *known) == (address, of) => match map {
+                    Some((fields, map)) if **fields == *self.0 => map.clone(),
+                    _ => {
+                        let new = make();
+                        *map = Some((self.0.into(), new.clone()));
+                        new
+                    }
+                },
                 _ => {
-                    *place = Some(Made { blob: Arc::clone(&self.0), of, map: None });
+                    *place = Some(Made { address, of, map: None });
                     make()
                 }
             }
@@ -246,7 +276,7 @@ impl Fields {
     }
 
     /// As a map of the fields whose name `keep` takes, with room for `spare` more.
-    pub(crate) fn to_map_where(&self, spare: usize, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    pub(crate) fn to_map_where(self, spare: usize, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
         let mut map = HeaderMap::try_with_capacity(self.len().saturating_add(spare)).unwrap_or_default();
         for (name, value) in self.iter() {
             // What does not fit did not come out of a map: there is no such field.
@@ -257,23 +287,21 @@ impl Fields {
         map
     }
 
-    fn blob(&self) -> Bytes {
-        Bytes::from_owner(Blob(Arc::clone(&self.0)))
+    /// A line as a slice of `blob`, which is a copy of these.
+    fn value(self, blob: &Bytes, line: &[u8]) -> Option<HeaderValue> {
+        let at = line.as_ptr() as usize - self.0.as_ptr() as usize;
+        HeaderValue::from_maybe_shared(blob.slice(at..at + line.len())).ok()
     }
 
-    fn lines(&self) -> Lines<'_> {
-        Lines { rest: &self.0 }
+    fn each(self) -> Lines<'a> {
+        Lines { rest: self.0 }
     }
 }
 
-impl fmt::Debug for Fields {
+impl fmt::Debug for FieldLines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
-}
-
-fn value(blob: &Bytes, line: &[u8]) -> Option<HeaderValue> {
-    HeaderValue::from_maybe_shared(blob.slice_ref(line)).ok()
 }
 
 fn code(name: &HeaderName) -> Option<u8> {
@@ -372,6 +400,7 @@ mod tests {
             (&"y".repeat(300), "z"),
         ]);
         let fields = Fields::from_map(&map, |_| true);
+        let fields = fields.lines();
         assert_eq!(fields.to_map(0), map);
         assert_eq!(fields.len(), 6);
         assert!(fields.weight() < 70_000 + 400);
@@ -386,6 +415,7 @@ mod tests {
     fn a_filter_keeps_what_it_takes() {
         let map = headers(&[("etag", "\"a\""), ("x-a", "1"), ("x-b", "2")]);
         let fields = Fields::from_map(&map, |name| name != "x-a");
+        let fields = fields.lines();
         assert_eq!(fields.to_map(4), headers(&[("etag", "\"a\""), ("x-b", "2")]));
         assert!(!fields.contains(&HeaderName::from_static("x-a")));
     }
@@ -398,7 +428,7 @@ mod tests {
             ("vary", "accept-encoding"),
         ]);
         let values: usize = map.values().map(HeaderValue::len).sum();
-        assert_eq!(Fields::from_map(&map, |_| true).weight(), values + 3 * 2);
+        assert_eq!(Fields::from_map(&map, |_| true).lines().weight(), values + 3 * 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::stored::{Received, received_date};
-use super::{Fields, HeadEffect, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
+use super::{FieldLines, Fields, Head, HeadEffect, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
 use super::{storable, validation};
 use crate::field::etag::weak_match;
 use crate::field::{list::digits, treatment};
@@ -11,14 +11,14 @@ use crate::field::{list::digits, treatment};
 /// A 304 that names `stored`: the head it makes of it, and whether that may be kept.
 pub(crate) fn not_modified(
     facts: &RequestFacts<'_>,
-    stored: &StoredHead,
+    stored: Head<'_>,
     reply: &Reply<'_>,
     terms: &Terms<'_>,
 ) -> Verdict {
     let mut updated = update(facts, stored, reply, terms, true);
     let shares = storable::allows_set_cookie(&updated.head.facts.directives, terms);
     // Cookies that were stored may be shared no longer: from here on nobody gets them.
-    let exposes = !shares && stored.fields.contains(&header::SET_COOKIE);
+    let exposes = !shares && stored.fields().contains(&header::SET_COOKIE);
     let mut only_here = HeaderMap::new();
     if !shares {
         for cookie in reply.headers.get_all(header::SET_COOKIE) {
@@ -27,13 +27,13 @@ pub(crate) fn not_modified(
     }
     if exposes {
         let mut fields =
-            updated.head.fields.to_map_where(only_here.len(), |name| *name != header::SET_COOKIE);
+            updated.head.fields().to_map_where(only_here.len(), |name| *name != header::SET_COOKIE);
         fields.extend(only_here.clone());
         updated.head.fields = Fields::from_map(&fields, |_| true);
     }
     let once =
         |head: StoredHead, reason, remove| Verdict::FreshenOnce { head: Box::new(head), reason, remove };
-    let forbidden = updated.selectable.and_then(|()| storable::forbidden(&updated.head, terms));
+    let forbidden = updated.selectable.and_then(|()| storable::forbidden(updated.head.view(), terms));
     if let Err(reason) = forbidden {
         return once(updated.head, reason, true);
     }
@@ -53,7 +53,7 @@ pub(crate) fn not_modified(
 /// ([`selected`](super::selected)). `stored_length` is the length of its body in bytes.
 pub fn head_effect(
     facts: &RequestFacts<'_>,
-    stored: &StoredHead,
+    stored: Head<'_>,
     stored_length: u64,
     reply: &Reply<'_>,
     terms: &Terms<'_>,
@@ -75,8 +75,8 @@ pub fn head_effect(
     if !shares {
         updated = update(facts, stored, reply, terms, false);
     }
-    let exposes = !shares && updated.head.fields.contains(&header::SET_COOKIE);
-    if exposes || updated.selectable.is_err() || storable::forbidden(&updated.head, terms).is_err() {
+    let exposes = !shares && updated.head.fields().contains(&header::SET_COOKIE);
+    if exposes || updated.selectable.is_err() || storable::forbidden(updated.head.view(), terms).is_err() {
         return HeadEffect::MarkStale;
     }
     if facts.authorization && !storable::allows_authorization(&updated.head.facts.directives) {
@@ -87,13 +87,13 @@ pub fn head_effect(
 
 /// "matching values for any received validator fields (`ETag` and Last-Modified) and, if the HEAD response has a
 /// Content-Length header field, the value of Content-Length matches that of the stored response".
-fn agrees(stored: &StoredHead, stored_length: u64, reply: &HeaderMap) -> bool {
+fn agrees(stored: Head<'_>, stored_length: u64, reply: &HeaderMap) -> bool {
     let tag = reply.get(header::ETAG).is_none_or(|tag| {
         validation::entity_tag(stored).is_some_and(|known| weak_match(known, tag.as_bytes()))
     });
     let modified = reply
         .get(header::LAST_MODIFIED)
-        .is_none_or(|value| stored.fields.bytes(&header::LAST_MODIFIED) == Some(value.as_bytes()));
+        .is_none_or(|value| stored.fields().bytes(&header::LAST_MODIFIED) == Some(value.as_bytes()));
     let known = stored.completeness.complete_length(Some(stored_length));
     let length = match (reply.get(header::CONTENT_LENGTH), known) {
         (Some(value), Some(known)) => digits(value.as_bytes()) == Some(known),
@@ -110,7 +110,7 @@ struct Updated {
 
 fn update(
     facts: &RequestFacts<'_>,
-    stored: &StoredHead,
+    stored: Head<'_>,
     reply: &Reply<'_>,
     terms: &Terms<'_>,
     cookies: bool,
@@ -118,7 +118,7 @@ fn update(
     let date = received_date(reply.headers, reply.response_time);
     // A tag that is ours but for the mark of weakness says nothing new about the stored bytes.
     let keeps_tag = validation::entity_tag(stored).is_some();
-    let fields = replaced(&stored.fields, reply.headers, date.as_ref(), |name| {
+    let fields = replaced(stored.fields(), reply.headers, date.as_ref(), |name| {
         treatment::replaced_by_304(name)
             && *name != header::AGE
             && (cookies || *name != header::SET_COOKIE)
@@ -136,7 +136,7 @@ fn update(
 /// Stored fields with all lines of each name that `new` has (and `takes` takes) replaced by the new ones, `date` among
 /// them where there is one. What `new` does not have stays.
 pub(crate) fn replaced(
-    stored: &Fields,
+    stored: FieldLines<'_>,
     new: &HeaderMap,
     date: Option<&HeaderValue>,
     takes: impl Fn(&HeaderName) -> bool,
@@ -172,17 +172,17 @@ mod tests {
         let stored = world.stored(&[], 200, &with(old));
         let mut reply = vec![("date", "@3")];
         reply.extend(new);
-        let found = world.judge_asked(&[], Asked::Validation(&stored), 3, 304, &reply);
+        let found = world.judge_asked(&[], Asked::Validation(stored.view()), 3, 304, &reply);
         let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
         let mut sought = vec![("date", "@3"), ("etag", "\"a\"")];
         if !new.iter().any(|(name, _)| *name == "cache-control") {
             sought.push(("cache-control", "max-age=2"));
         }
         sought.extend(expected);
-        assert_eq!(head.fields.to_map(0), headers(&sought), "{old:?} {new:?}");
-        assert_eq!((head.status, head.request_time, head.response_time.unix()), {
+        assert_eq!(head.fields().to_map(0), headers(&sought), "{old:?} {new:?}");
+        assert_eq!((head.status, head.response_delay, head.response_time.unix()), {
             let at = crate::policy::testing::moment(3);
-            (stored.status, at, at.unix())
+            (stored.status, 0, at.unix())
         });
     }
 
@@ -230,10 +230,10 @@ mod tests {
             (&[("date", "@3"), ("age", "7")], 7_000),
             (&[("date", "@-2")], 5_000),
         ] {
-            let found = world.judge_asked(&[], Asked::Validation(&stored), 3, 304, fields);
+            let found = world.judge_asked(&[], Asked::Validation(stored.view()), 3, 304, fields);
             let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
-            assert_eq!(freshness(&head, &world.terms(3)).current_age, expected, "{fields:?}");
-            assert!(head.fields.contains(&header::DATE) && !head.fields.contains(&header::AGE));
+            assert_eq!(freshness(head.view(), &world.terms(3)).current_age, expected, "{fields:?}");
+            assert!(head.fields().contains(&header::DATE) && !head.fields().contains(&header::AGE));
         }
     }
 
@@ -242,7 +242,7 @@ mod tests {
         let world = World::default();
         let stored = world.stored(&[], 200, &with(&[]));
         let ask = |world: &World, request: &[(&str, &str)], fields: &[(&str, &str)]| {
-            world.judge_asked(request, Asked::Validation(&stored), 3, 304, fields)
+            world.judge_asked(request, Asked::Validation(stored.view()), 3, 304, fields)
         };
         for (fields, expected) in [
             (("cache-control", "private"), Reason::Private),
@@ -252,7 +252,7 @@ mod tests {
             let found = ask(&world, &[], &[fields, ("set-cookie", "a=b")]);
             let Verdict::FreshenOnce { head, reason, remove } = found else { panic!("{found:?}") };
             assert_eq!((reason, remove), (expected, true));
-            assert!(head.fields.contains(&header::SET_COOKIE), "its requester gets all of it");
+            assert!(head.fields().contains(&header::SET_COOKIE), "its requester gets all of it");
         }
         let found = ask(&world, &[("authorization", "x")], &[]);
         assert!(matches!(found, Verdict::FreshenOnce { reason: Reason::Authorization, remove: false, .. }));
@@ -269,9 +269,9 @@ mod tests {
         let cookie = ("set-cookie", "a=b");
         let ask = |world: &World, fields: &[(&str, &str)]| {
             let stored = world.stored(&[], 200, &kept);
-            match world.judge_asked(&[], Asked::Validation(&stored), 3, 304, fields) {
+            match world.judge_asked(&[], Asked::Validation(stored.view()), 3, 304, fields) {
                 Verdict::Freshen { head, only_here } => {
-                    (head.fields.contains(&header::SET_COOKIE), only_here)
+                    (head.fields().contains(&header::SET_COOKIE), only_here)
                 }
                 other => panic!("{other:?}"),
             }
@@ -287,8 +287,9 @@ mod tests {
         let cookie = ("set-cookie", "a=b");
         let stored =
             world.stored(&[], 200, &[BASE[0], ("cache-control", "max-age=2, public"), BASE[2], cookie]);
-        let ask =
-            |fields: &[(&str, &str)]| world.judge_asked(&[], Asked::Validation(&stored), 3, 304, fields);
+        let ask = |fields: &[(&str, &str)]| {
+            world.judge_asked(&[], Asked::Validation(stored.view()), 3, 304, fields)
+        };
         assert!(matches!(ask(&[]), Verdict::Freshen { .. }));
         for (fields, cookies) in [
             (&[("cache-control", "max-age=2")][..], vec![]),
@@ -296,18 +297,18 @@ mod tests {
         ] {
             let Verdict::FreshenOnce { head, reason, remove } = ask(fields) else { panic!("{fields:?}") };
             assert_eq!((reason, remove), (Reason::SetCookie, true));
-            assert_eq!(head.fields.get_all(&header::SET_COOKIE).collect::<Vec<_>>(), cookies);
+            assert_eq!(head.fields().get_all(&header::SET_COOKIE).collect::<Vec<_>>(), cookies);
         }
         // Whatever else keeps the answer to its requester, he gets no one else's cookie.
         for (request, control, expected) in [
             (&[][..], "private", Reason::Private),
             (&[("authorization", "x")], "max-age=2", Reason::Authorization),
         ] {
-            let asked = Asked::Validation(&stored);
+            let asked = Asked::Validation(stored.view());
             let found = world.judge_asked(request, asked, 3, 304, &[("cache-control", control)]);
             let Verdict::FreshenOnce { head, reason, remove } = found else { panic!("{found:?}") };
             assert_eq!((reason, remove), (expected, true));
-            assert!(!head.fields.contains(&header::SET_COOKIE), "{control}");
+            assert!(!head.fields().contains(&header::SET_COOKIE), "{control}");
         }
     }
 
@@ -316,7 +317,7 @@ mod tests {
         let public = [BASE[0], ("cache-control", "max-age=2, public"), BASE[2]];
         let cookie = ("set-cookie", "user=alice");
         let cookies = |effect| match effect {
-            HeadEffect::Freshen(head) => head.fields.contains(&header::SET_COOKIE),
+            HeadEffect::Freshen(head) => head.fields().contains(&header::SET_COOKIE),
             other => panic!("{other:?}"),
         };
         // Judged by what it says itself, not by what the stored response said.
@@ -332,16 +333,16 @@ mod tests {
         let world = World::default();
         let stored = world.stored(&[("foo", "1")], 200, &with(&[]));
         let found =
-            world.judge_asked(&[("foo", "1")], Asked::Validation(&stored), 3, 304, &[("vary", "foo")]);
+            world.judge_asked(&[("foo", "1")], Asked::Validation(stored.view()), 3, 304, &[("vary", "foo")]);
         let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
         assert!(
             head.selecting
-                .matches(&head.fields, &mut Selected::by(&headers(&[("foo", "1")]), &world.options))
+                .matches(head.fields(), &mut Selected::by(&headers(&[("foo", "1")]), &world.options))
         );
         assert!(
             !head
                 .selecting
-                .matches(&head.fields, &mut Selected::by(&headers(&[("foo", "2")]), &world.options))
+                .matches(head.fields(), &mut Selected::by(&headers(&[("foo", "2")]), &world.options))
         );
     }
 
@@ -352,7 +353,7 @@ mod tests {
         let stored = world.stored(&[], 200, old);
         let (request, new) = (headers(&[]), headers(new));
         let facts = RequestFacts::of(&Method::HEAD, &request, false);
-        let found = head_effect(&facts, &stored, 36, &reply(3, status, &new), &world.terms(3));
+        let found = head_effect(&facts, stored.view(), 36, &reply(3, status, &new), &world.terms(3));
         let effect = match found {
             HeadEffect::None => "none",
             HeadEffect::Freshen(_) => "freshen",
@@ -378,9 +379,9 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(head.fields.get_all(&http::HeaderName::from_static("x-a")).collect::<Vec<_>>(), ["2"]);
-        assert_eq!(freshness(&head, &World::default().terms(3)).lifetime, 1_000_000);
-        assert!(!head.fields.contains(&header::CONTENT_LENGTH));
+        assert_eq!(head.fields().get_all(&http::HeaderName::from_static("x-a")).collect::<Vec<_>>(), ["2"]);
+        assert_eq!(freshness(head.view(), &World::default().terms(3)).lifetime, 1_000_000);
+        assert!(!head.fields().contains(&header::CONTENT_LENGTH));
     }
 
     #[test]
@@ -403,9 +404,12 @@ mod tests {
         let stored = world.stored(&[], 200, BASE);
         let (request, new) = (headers(&[("authorization", "x")]), headers(&[]));
         let facts = RequestFacts::of(&Method::HEAD, &request, false);
-        let found = head_effect(&facts, &stored, 36, &reply(3, 200, &new), &world.terms(3));
+        let found = head_effect(&facts, stored.view(), 36, &reply(3, 200, &new), &world.terms(3));
         assert_eq!(found, HeadEffect::None);
         let facts = RequestFacts::of(&Method::GET, &new, false);
-        assert_eq!(head_effect(&facts, &stored, 36, &reply(3, 410, &new), &world.terms(3)), HeadEffect::None);
+        assert_eq!(
+            head_effect(&facts, stored.view(), 36, &reply(3, 410, &new), &world.terms(3)),
+            HeadEffect::None
+        );
     }
 }

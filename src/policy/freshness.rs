@@ -3,8 +3,8 @@
 use super::rules::Override;
 use super::stored::Expires;
 use super::targeted::Effective;
-use super::{ResponseFacts, StoredHead, Terms, age};
-use crate::field::cache_control::{Delta, NoCache};
+use super::{Head, ResponseFacts, Terms, age};
+use crate::field::cache_control::Delta;
 
 /// Where a freshness lifetime comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,7 +90,7 @@ impl Freshness {
 }
 
 /// The freshness of a stored response now, overrides of the matching rule included.
-pub fn freshness(head: &StoredHead, terms: &Terms<'_>) -> Freshness {
+pub fn freshness(head: Head<'_>, terms: &Terms<'_>) -> Freshness {
     let (lifetime, source) = overridden(head, lifetime(&head.facts, terms), terms);
     Freshness { lifetime, source, current_age: age::current_age(head, terms.now) }
 }
@@ -136,7 +136,7 @@ pub(crate) const fn is_heuristically_cacheable(status: u16) -> bool {
 
 /// The matching rule's override applied to a lifetime: an explicit breach that the operator asked for.
 fn overridden(
-    head: &StoredHead,
+    head: Head<'_>,
     (lifetime, source): (i64, LifetimeSource),
     terms: &Terms<'_>,
 ) -> (i64, LifetimeSource) {
@@ -155,16 +155,16 @@ fn overridden(
 }
 
 /// The first override of the matching rule that is for this response.
-pub(crate) fn override_of<'a>(head: &StoredHead, terms: &Terms<'a>) -> Option<&'a Override> {
+pub(crate) fn override_of<'a>(head: Head<'_>, terms: &Terms<'a>) -> Option<&'a Override> {
     let rule = terms.rule?;
     rule.freshness.iter().find(|wanted| applies(wanted, head))
 }
 
-fn applies(wanted: &Override, head: &StoredHead) -> bool {
+fn applies(wanted: &Override, head: Head<'_>) -> bool {
     let (status, facts) = (head.facts.received_status, &head.facts);
     // "empty: every code that would be stored".
     let would_be_stored = has_basis(facts) || wanted.status.contains(&status.as_u16());
-    would_be_stored && wanted.applies(status, head.fields.bytes(&http::header::CONTENT_TYPE))
+    would_be_stored && wanted.applies(status, head.fields().bytes(&http::header::CONTENT_TYPE))
 }
 
 /// Whether section 3 gives a ground for storing: explicit freshness, `public`, or the status code.
@@ -182,13 +182,13 @@ pub(crate) fn has_explicit(facts: &ResponseFacts) -> bool {
 }
 
 /// Whether a rule forces a lifetime "even against no-store, private and no-cache".
-pub(crate) fn is_forced(head: &StoredHead, terms: &Terms<'_>) -> bool {
+pub(crate) fn is_forced(head: Head<'_>, terms: &Terms<'_>) -> bool {
     override_of(head, terms).is_some_and(|wanted| wanted.force.is_some())
 }
 
 /// Whether the response as a whole may be used only after validation.
-pub(crate) fn needs_validation(head: &StoredHead, terms: &Terms<'_>) -> bool {
-    head.facts.directives.no_cache == NoCache::Whole && !is_forced(head, terms)
+pub(crate) fn needs_validation(head: Head<'_>, terms: &Terms<'_>) -> bool {
+    head.facts.directives.no_cache.is_whole() && !is_forced(head, terms)
 }
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
         fields.extend([("etag", "\"a\""), ("content-type", "text/html; charset=utf-8")]);
         let range: &[_] = if status == 206 { &[("range", "bytes=0-4")] } else { &[] };
         let head = world.stored(range, status, &fields);
-        let found = freshness(&head, &world.terms(0));
+        let found = freshness(head.view(), &world.terms(0));
         assert_eq!((found.lifetime, found.source), (seconds * 1000, source), "{status} {response:?}");
     }
 

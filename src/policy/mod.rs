@@ -60,7 +60,7 @@ use crate::clock::Moment;
 use crate::field::status::Forward;
 
 pub use age::{not_modified_fields, served_fields};
-pub use fields::Fields;
+pub use fields::{FieldLines, Fields};
 pub use freshen::head_effect;
 pub use freshness::{Freshness, LifetimeSource, freshness};
 pub use invalidation::{invalidates, is_safe};
@@ -72,7 +72,7 @@ pub use reuse::{asks_each_time, plan, selected};
 pub use selection::{Selected, Selecting};
 pub use stale::{forbids_stale, stale_on_failure, stale_on_status};
 pub use storable::post_stores;
-pub use stored::{Candidate, Completeness, Expires, Parts, ResponseFacts, StoredHead};
+pub use stored::{Candidate, Completeness, Expires, Head, Metadata, Parts, ResponseFacts, StoredHead};
 pub use targeted::Effective;
 pub use validation::{ask_for_the_whole, conditional, has_validator, outdates, variant_by_etag, verdict};
 
@@ -221,9 +221,9 @@ pub enum Asked<'a> {
     /// ([`variant_by_etag`] finds the one it names: then [`Asked::Validation`]).
     Variants,
     /// Whether this stored response is still the one ([`conditional`], or `etags` and [`variant_by_etag`]).
-    Validation(&'a StoredHead),
+    Validation(Head<'a>),
     /// The rest of this partial stored response ([`Plan::Complete`]).
-    Rest(&'a StoredHead),
+    Rest(Head<'a>),
 }
 
 /// A response head from the origin, hop-by-hop fields already dropped.
@@ -249,7 +249,7 @@ pub struct Reply<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// Send it, and store it under this head. With [`Completeness::Partial`] it is a 206: when its body has
-    /// come whole (exactly [`StoredHead::expected_length`] bytes, else drop it), [`combine`] it with a stored
+    /// come whole (exactly [`Head::expected_length`] bytes, else drop it), [`combine`] it with a stored
     /// partial response if that gives something, else store it by itself.
     Store(Box<StoredHead>),
     /// A 206 for [`Plan::Complete`]: with the stored response that was asked for it is the whole. To be filled as

@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 
 use super::request::MethodKind;
 use super::stored::Received;
-use super::{Answer, Completeness, RequestFacts, StoredHead, Terms, freshen, precondition, storable};
+use super::{Answer, Completeness, Head, RequestFacts, StoredHead, Terms, freshen, precondition, storable};
 use crate::field::etag::strong_match;
 use crate::field::range::RangeSpec;
 
@@ -86,7 +86,7 @@ pub fn locate(completeness: &Completeness, range: &Range<u64>) -> Option<Range<u
 }
 
 /// Whether the stored response has the bytes that the request asks for, or needs none of them to answer.
-pub(crate) fn holds(facts: &RequestFacts<'_>, head: &StoredHead, max_ranges: usize) -> bool {
+pub(crate) fn holds(facts: &RequestFacts<'_>, head: Head<'_>, max_ranges: usize) -> bool {
     head.is_complete()
         || (facts.kind == MethodKind::Get
             && precondition::answer(facts, head, None, max_ranges) != Answer::Missing)
@@ -135,13 +135,13 @@ pub struct Combined {
 /// Combines a stored partial response with a new one of the same target, "if they share the same strong
 /// validator". RFC 9111 section 3.4. `None` if they can't be; variants and codings that share a tag by their
 /// origin's mistake are kept apart too. Both bodies must be as long as their heads say
-/// ([`StoredHead::expected_length`]): the caller has counted the new one.
-pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Option<Combined> {
-    let same = match (existing.fields.bytes(&header::ETAG), new.fields.bytes(&header::ETAG)) {
+/// ([`Head::expected_length`]): the caller has counted the new one.
+pub fn combine(existing: Head<'_>, new: Head<'_>, terms: &Terms<'_>) -> Option<Combined> {
+    let same = match (existing.fields().bytes(&header::ETAG), new.fields().bytes(&header::ETAG)) {
         (Some(old), Some(new)) => strong_match(old, new),
         _ => false,
     };
-    let coding = |head: &StoredHead| head.fields.get_all(&header::CONTENT_ENCODING).collect::<Vec<_>>();
+    let coding = |head: Head<'_>| head.fields().get_all(&header::CONTENT_ENCODING).collect::<Vec<_>>();
     if existing.selecting != new.selecting || coding(existing) != coding(new) {
         return None;
     }
@@ -157,28 +157,33 @@ pub fn combine(existing: &StoredHead, new: &StoredHead, terms: &Terms<'_>) -> Op
     let (ranges, pieces) = merge(&old_parts.ranges, &new_parts.ranges)?;
     let completeness = Completeness::partial(ranges, length);
     // "all stored header fields are updated ... with the new response's, except Content-Range".
-    let fields = freshen::replaced(&existing.fields, &new.fields.to_map(0), None, |_| true);
+    let fields = freshen::replaced(existing.fields(), &new.fields().to_map(0), None, |_| true);
     let received = Received {
         status: new.facts.received_status,
         age_value: new.facts.age_value,
-        request_time: new.request_time,
+        delay: i64::from(new.response_delay),
         response_time: new.response_time,
     };
-    let head = StoredHead { completeness, ..new.with_fields(fields, &received, terms) };
-    if head.fields.contains(&header::SET_COOKIE)
+    let mut head = new.with_fields(fields, &received, terms);
+    head.metadata.completeness = completeness;
+    if head.fields().contains(&header::SET_COOKIE)
         && !storable::allows_set_cookie(&head.facts.directives, terms)
     {
         // What one part brought and the other no longer lets all have.
         return None;
     }
-    Some(Combined { head: Box::new(completed(&head).unwrap_or(head)), pieces })
+    Some(Combined { head: Box::new(completed(head.view()).unwrap_or(head)), pieces })
 }
 
 /// A partial response that has all of the representation, as the complete one that it is. `None` for any other.
-pub fn completed(head: &StoredHead) -> Option<StoredHead> {
+pub fn completed(head: Head<'_>) -> Option<StoredHead> {
     let parts = head.completeness.parts()?;
     let (length, [only]) = (parts.complete_length?, parts.ranges.as_slice()) else { return None };
-    (*only == (0..length)).then(|| StoredHead { completeness: Completeness::Complete, ..head.clone() })
+    (*only == (0..length)).then(|| {
+        let mut whole = head.to_owned();
+        whole.metadata.completeness = Completeness::Complete;
+        whole
+    })
 }
 
 /// The union of two sorted sets of ranges, and where its bytes are: the new body's wherever it has them.
@@ -249,11 +254,11 @@ mod tests {
         assert_eq!(head.status, 200);
         let ranges = vec![Range { start: 4, end: 10 }];
         assert_eq!(head.completeness, Completeness::partial(ranges, Some(10)));
-        assert_eq!(head.expected_length(), Some(6));
-        assert!(!head.fields.contains(&header::CONTENT_RANGE));
+        assert_eq!(head.view().expected_length(), Some(6));
+        assert!(!head.fields().contains(&header::CONTENT_RANGE));
         let unvalidated = [FRESH, ("content-range", "bytes 0-4/10"), ("content-length", "5")];
         let head = World::default().stored(RANGE, 206, &unvalidated);
-        assert!(!head.fields.contains(&header::CONTENT_LENGTH));
+        assert!(!head.fields().contains(&header::CONTENT_LENGTH));
     }
 
     #[test]
@@ -313,7 +318,7 @@ mod tests {
         let stored = part("bytes 4-9/10", "\"a\"");
         let headers = crate::policy::testing::headers(&[("range", "bytes=6-8, 4-4")]);
         let facts = RequestFacts::of(&Method::GET, &headers, false);
-        let found = answer(&facts, &stored, Some(6), 32);
+        let found = answer(&facts, stored.view(), Some(6), 32);
         assert_eq!(found, Answer::Ranges(vec![6..9, 4..5]));
         assert_eq!(locate(&stored.completeness, &(6..9)), Some(2..5));
         assert_eq!(locate(&stored.completeness, &(3..9)), None);
@@ -334,19 +339,22 @@ mod tests {
         };
         let stored = part("bytes 0-4/10", "max-age=60, public", &[("set-cookie", "user=alice")]);
         assert!(
-            combine(&stored, &part("bytes 5-9/10", "max-age=60, public", &[]), &world.terms(0)).is_some()
+            combine(stored.view(), part("bytes 5-9/10", "max-age=60, public", &[]).view(), &world.terms(0))
+                .is_some()
         );
-        assert!(combine(&stored, &part("bytes 5-9/10", "max-age=60", &[]), &world.terms(0)).is_none());
+        assert!(
+            combine(stored.view(), part("bytes 5-9/10", "max-age=60", &[]).view(), &world.terms(0)).is_none()
+        );
     }
 
     #[test]
     fn a_part_that_is_all_of_it_is_a_complete_response() {
-        let whole = completed(&part("bytes 0-9/10", "\"a\"")).unwrap();
+        let whole = completed(part("bytes 0-9/10", "\"a\"").view()).unwrap();
         assert!(whole.is_complete() && whole.status == 200);
         for range in ["bytes 0-8/10", "bytes 1-9/10", "bytes 0-9/*"] {
-            assert_eq!(completed(&part(range, "\"a\"")), None, "{range}");
+            assert_eq!(completed(part(range, "\"a\"").view()), None, "{range}");
         }
-        assert_eq!(completed(&whole), None);
+        assert_eq!(completed(whole.view()), None);
     }
 
     #[test]
@@ -378,8 +386,9 @@ mod tests {
     fn the_rest_completes_what_is_stored_or_is_fetched_whole() {
         let world = World::default();
         let stored = part("bytes 0-4/10", "\"a\"");
-        let ask =
-            |status, fields: &[(&str, &str)]| world.judge_asked(&[], Asked::Rest(&stored), 3, status, fields);
+        let ask = |status, fields: &[(&str, &str)]| {
+            world.judge_asked(&[], Asked::Rest(stored.view()), 3, status, fields)
+        };
         let rest = [("content-range", "bytes 5-9/10"), FRESH];
         assert!(matches!(ask(206, &[rest[0], FRESH, ("etag", "\"a\"")]), Verdict::Combine(_)));
         assert_eq!(ask(206, &[rest[0], FRESH, ("etag", "\"b\"")]), Verdict::Refetch);
@@ -396,7 +405,7 @@ mod tests {
     #[track_caller]
     fn combined(old: (&str, &str), new: (&str, &str)) -> Option<Combined> {
         let world = World::default();
-        combine(&part(old.0, old.1), &part(new.0, new.1), &world.terms(1))
+        combine(part(old.0, old.1).view(), part(new.0, new.1).view(), &world.terms(1))
     }
 
     #[test]
@@ -409,7 +418,7 @@ mod tests {
         assert!(combined(("bytes 0-4/5", "\"a\""), ("bytes 5-9/*", "\"a\"")).is_none());
         let world = World::default();
         let whole = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
-        assert!(combine(&whole, &part("bytes 0-4/10", "\"a\""), &world.terms(1)).is_none());
+        assert!(combine(whole.view(), part("bytes 0-4/10", "\"a\"").view(), &world.terms(1)).is_none());
     }
 
     #[test]
@@ -423,9 +432,9 @@ mod tests {
         let (vary, gzip) = (("vary", "foo"), ("content-encoding", "gzip"));
         let old = stored("1", "bytes 0-4/10", &[vary]);
         let terms = world.terms(0);
-        assert!(combine(&old, &stored("1", "bytes 5-9/10", &[vary]), &terms).is_some());
-        assert!(combine(&old, &stored("2", "bytes 5-9/10", &[vary]), &terms).is_none());
-        assert!(combine(&old, &stored("1", "bytes 5-9/10", &[vary, gzip]), &terms).is_none());
+        assert!(combine(old.view(), stored("1", "bytes 5-9/10", &[vary]).view(), &terms).is_some());
+        assert!(combine(old.view(), stored("2", "bytes 5-9/10", &[vary]).view(), &terms).is_none());
+        assert!(combine(old.view(), stored("1", "bytes 5-9/10", &[vary, gzip]).view(), &terms).is_none());
     }
 
     #[test]
@@ -455,7 +464,8 @@ mod tests {
                 None => Completeness::Complete,
                 Some(ranges) => Completeness::partial(ranges, Some(10)),
             };
-            assert_eq!((found.head.completeness, found.pieces), (completeness, pieces), "{old} {new}");
+            let found = (found.head.completeness.clone(), found.pieces);
+            assert_eq!(found, (completeness, pieces), "{old} {new}");
         }
     }
 
@@ -469,7 +479,7 @@ mod tests {
         };
         let old = stored("bytes 0-4/10", &[("cache-control", "max-age=9"), ("x-old", "1"), ("x-both", "1")]);
         let new = stored("bytes 5-9/10", &[("x-both", "2"), ("age", "5"), ("cache-control", "max-age=60")]);
-        let found = combine(&old, &new, &world.terms(0)).unwrap().head;
+        let found = combine(old.view(), new.view(), &world.terms(0)).unwrap().head;
         let expected = [
             ("x-old", "1"),
             ("etag", "\"a\""),
@@ -477,8 +487,8 @@ mod tests {
             ("x-both", "2"),
             ("cache-control", "max-age=60"),
         ];
-        assert_eq!(found.fields.to_map(0), crate::policy::testing::headers(&expected));
-        let freshness = crate::policy::freshness(&found, &world.terms(0));
+        assert_eq!(found.fields().to_map(0), crate::policy::testing::headers(&expected));
+        let freshness = crate::policy::freshness(found.view(), &world.terms(0));
         assert_eq!((freshness.lifetime, freshness.current_age), (60_000, 5_000));
     }
 }

@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::request::MethodKind;
-use super::{Answer, RequestFacts, StoredHead, partial, validation};
+use super::{Answer, Head, RequestFacts, partial, validation};
 use crate::field::etag::{is_strong, strong_match, weak_match};
 use crate::field::{date, list, range};
 
@@ -12,7 +12,7 @@ use crate::field::{date, list, range};
 /// of the representation in bytes, `None` while it is not known (a body still under way).
 pub fn answer(
     facts: &RequestFacts<'_>,
-    head: &StoredHead,
+    head: Head<'_>,
     complete_length: Option<u64>,
     max_ranges: usize,
 ) -> Answer {
@@ -35,7 +35,7 @@ pub fn answer(
 /// The ranges that count: of a GET, in bytes, not too many, where If-Range holds, for a 200.
 pub(crate) fn ranges(
     facts: &RequestFacts<'_>,
-    head: &StoredHead,
+    head: Head<'_>,
     max_ranges: usize,
 ) -> Option<Vec<range::RangeSpec>> {
     let range = only_line(facts.headers, &header::RANGE).filter(|_| facts.range.is_some())?;
@@ -46,7 +46,7 @@ pub(crate) fn ranges(
 /// The conditions in their order of precedence. RFC 9110 section 13.2.2. "a server MUST ignore all received
 /// preconditions if its response to the same request without those conditions ... would have been a status
 /// code other than a 2xx".
-pub(crate) fn conditions(facts: &RequestFacts<'_>, head: &StoredHead) -> Option<Answer> {
+pub(crate) fn conditions(facts: &RequestFacts<'_>, head: Head<'_>) -> Option<Answer> {
     if !facts.has_conditions() || facts.kind == MethodKind::Other || !head.status.is_success() {
         return None;
     }
@@ -71,7 +71,7 @@ pub(crate) fn conditions(facts: &RequestFacts<'_>, head: &StoredHead) -> Option<
 fn any_tag(
     headers: &HeaderMap,
     name: &HeaderName,
-    head: &StoredHead,
+    head: Head<'_>,
     matches: impl Fn(&[u8], &[u8]) -> bool,
 ) -> bool {
     let stored = validation::entity_tag(head);
@@ -81,7 +81,7 @@ fn any_tag(
 
 /// If-Unmodified-Since: whether the response was modified after it. "A recipient MUST ignore
 /// If-Unmodified-Since if the resource does not have a modification date available."
-fn modified_after(headers: &HeaderMap, head: &StoredHead) -> bool {
+fn modified_after(headers: &HeaderMap, head: Head<'_>) -> bool {
     match (since(headers, &header::IF_UNMODIFIED_SINCE, head), head.facts.last_modified()) {
         (Some(since), Some(modified)) => modified > since,
         _ => false,
@@ -91,11 +91,11 @@ fn modified_after(headers: &HeaderMap, head: &StoredHead) -> bool {
 /// If-Modified-Since: "If the selected representation's last modification date is earlier or equal to the date
 /// provided in the field value, the condition is false." A cache that has no Last-Modified uses Date (RFC 9111
 /// section 4.3.2).
-fn not_modified_since(headers: &HeaderMap, head: &StoredHead) -> bool {
+fn not_modified_since(headers: &HeaderMap, head: Head<'_>) -> bool {
     let Some(since) = since(headers, &header::IF_MODIFIED_SINCE, head) else { return false };
     let modified = match head.facts.last_modified() {
         Some(modified) => modified,
-        None if head.fields.contains(&header::LAST_MODIFIED) => return false,
+        None if head.fields().contains(&header::LAST_MODIFIED) => return false,
         None => head.facts.date,
     };
     modified <= since
@@ -103,12 +103,12 @@ fn not_modified_since(headers: &HeaderMap, head: &StoredHead) -> bool {
 
 /// The date of a condition. "A recipient MUST ignore the ... field if the received field value is not a valid
 /// HTTP-date, the field value has more than one member".
-fn since(headers: &HeaderMap, name: &HeaderName, head: &StoredHead) -> Option<i64> {
+fn since(headers: &HeaderMap, name: &HeaderName, head: Head<'_>) -> Option<i64> {
     date::parse(only_line(headers, name)?, head.response_time.unix())
 }
 
 /// If-Range: a strong entity tag that matches, or the exact Last-Modified where that is a strong validator.
-fn if_range_holds(headers: &HeaderMap, head: &StoredHead) -> bool {
+fn if_range_holds(headers: &HeaderMap, head: Head<'_>) -> bool {
     if !headers.contains_key(header::IF_RANGE) {
         return true;
     }
@@ -122,13 +122,13 @@ fn if_range_holds(headers: &HeaderMap, head: &StoredHead) -> bool {
 
 /// "The associated origin server sends a Date value for the stored response that is at least one second later
 /// than the Last-Modified value". RFC 9110 section 8.8.2.2.
-pub(super) fn is_last_modified_strong(head: &StoredHead) -> bool {
+pub(super) fn is_last_modified_strong(head: Head<'_>) -> bool {
     head.facts.last_modified().is_some_and(|modified| modified < head.facts.date)
 }
 
 /// If-Range to ask for the rest of a partial response: its strong entity tag.
-pub(crate) fn if_range_for(head: &StoredHead) -> Option<HeaderValue> {
-    head.fields.get(&header::ETAG).filter(|tag| is_strong(tag.as_bytes()))
+pub(crate) fn if_range_for(head: Head<'_>) -> Option<HeaderValue> {
+    head.fields().get(&header::ETAG).filter(|tag| is_strong(tag.as_bytes()))
 }
 
 fn only_line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
@@ -166,7 +166,7 @@ mod tests {
         let headers = crate::policy::testing::headers(request);
         let facts = RequestFacts::of(method, &headers, false);
         assert_eq!(
-            &answer(&facts, &head, Some(10), 32),
+            &answer(&facts, head.view(), Some(10), 32),
             expected,
             "{method} {status} {stored:?} {request:?}"
         );
@@ -311,8 +311,8 @@ mod tests {
         let head = World::default().stored(&[], 200, &[("cache-control", "max-age=9")]);
         let headers = crate::policy::testing::headers(&[("range", "bytes=-1")]);
         let facts = RequestFacts::of(&Method::GET, &headers, false);
-        assert_eq!(answer(&facts, &head, None, 32), Whole);
-        assert_eq!(answer(&facts, &head, Some(0), 32), Whole);
+        assert_eq!(answer(&facts, head.view(), None, 32), Whole);
+        assert_eq!(answer(&facts, head.view(), Some(0), 32), Whole);
     }
 
     #[test]

@@ -207,19 +207,19 @@ proptest! {
         let _: explain::Decision = explain::decision(&facts, &heads, &terms);
         let _: explain::Judgement = explain::judgement(verdict(&facts, Asked::Plain, &reply, &terms), None, &terms);
         for head in &heads {
-            for asked in [Asked::Validation(head), Asked::Rest(head)] {
+            for asked in [Asked::Validation(head.view()), Asked::Rest(head.view())] {
                 let _: Verdict = verdict(&facts, asked, &reply, &terms);
             }
-            let _: Answer = answer(&facts, head, length, options.max_ranges);
-            let freshness = freshness(head, &terms);
+            let _: Answer = answer(&facts, head.view(), length, options.max_ranges);
+            let freshness = freshness(head.view(), &terms);
             prop_assert!(freshness.lifetime >= 0 && freshness.current_age >= 0);
-            let _: (HeaderMap, HeaderMap) = (served_fields(head, &freshness, true), not_modified_fields(head, &freshness));
-            let _: HeadEffect = head_effect(&facts, head, length.unwrap_or(0), &reply, &terms);
-            let _: Option<Reason> = stale_on_failure(&facts, head, &terms);
+            let _: (HeaderMap, HeaderMap) = (served_fields(head.view(), &freshness, true), not_modified_fields(head.view(), &freshness));
+            let _: HeadEffect = head_effect(&facts, head.view(), length.unwrap_or(0), &reply, &terms);
+            let _: Option<Reason> = stale_on_failure(&facts, head.view(), &terms);
             for other in &heads {
-                let _: Option<Combined> = combine(head, other, &terms);
+                let _: Option<Combined> = combine(head.view(), other.view(), &terms);
             }
-            conditional(&mut more.clone(), head);
+            conditional(&mut more.clone(), head.view());
         }
         let _: Option<usize> = variant_by_etag(&heads, &more);
     }
@@ -235,7 +235,7 @@ proptest! {
             for step in steps {
                 now = now.plus(step);
                 let terms = Terms { options: &options, rule: None, now };
-                let freshness = freshness(&head, &terms);
+                let freshness = freshness(head.view(), &terms);
                 prop_assert!(freshness.current_age >= before);
                 prop_assert!(freshness.age_seconds() >= before / 1000);
                 before = freshness.current_age;
@@ -255,16 +255,16 @@ proptest! {
         if let Some(head) = stored(&options, &request, &response, at) {
             let terms = Terms { options: &options, rule: None, now: at.plus(passed) };
             let facts = RequestFacts::of(&Method::GET, &request, false);
-            let fresh = freshness(&head, &terms).fresh();
+            let fresh = freshness(head.view(), &terms).fresh();
             let served = match plan(&facts, std::slice::from_ref(&head), &terms) {
                 Plan::Serve { .. } => fresh,
                 Plan::ServeAndRefresh { .. } => false,
                 _ => true,
             };
             prop_assert!(served, "served stale");
-            prop_assert_eq!(stale_on_failure(&facts, &head, &terms), None);
+            prop_assert_eq!(stale_on_failure(&facts, head.view(), &terms), None);
             let none = HeaderMap::new();
-            let found = verdict(&facts, Asked::Validation(&head), &received(code, &none, terms.now), &terms);
+            let found = verdict(&facts, Asked::Validation(head.view()), &received(code, &none, terms.now), &terms);
             let stale = matches!(found, Verdict::ServeStale(_));
             prop_assert!(!stale, "served stale on an error");
         }
@@ -313,11 +313,11 @@ proptest! {
             let terms = Terms { options: &options, rule: None, now: at };
             let facts = RequestFacts::of(&Method::GET, &request, false);
             let reply = received(StatusCode::NOT_MODIFIED, &update, at);
-            if let Verdict::Freshen { head: new, .. } = verdict(&facts, Asked::Validation(&head), &reply, &terms) {
-                for (name, value) in head.fields.iter() {
+            if let Verdict::Freshen { head: new, .. } = verdict(&facts, Asked::Validation(head.view()), &reply, &terms) {
+                for (name, value) in head.fields().iter() {
                     let replaced = update.contains_key(&name) || name == header::DATE;
-                    let kept = new.fields.get_all(&name).any(|found| found == value);
-                    prop_assert!(new.fields.contains(&name) && (kept || replaced), "{}", name);
+                    let kept = new.fields().get_all(&name).any(|found| found == value);
+                    prop_assert!(new.fields().contains(&name) && (kept || replaced), "{}", name);
                 }
             }
         }
@@ -328,7 +328,7 @@ proptest! {
         (options, request, response) in (options(), fields(), fields()),
     ) {
         if let Some(head) = stored(&options, &request, &response, Moment::default()) {
-            prop_assert!(head.selecting.matches(&head.fields, &mut Selected::by(&request, &options)));
+            prop_assert!(head.selecting.matches(head.fields(), &mut Selected::by(&request, &options)));
         }
     }
 
@@ -380,7 +380,7 @@ proptest! {
                 None => (head, body),
                 Some((existing, _)) if existing.is_complete() => break,
                 Some((existing, bytes)) => {
-                    let combined = combine(&existing, &head, &terms).unwrap();
+                    let combined = combine(existing.view(), head.view(), &terms).unwrap();
                     let merged = combined.pieces.iter().flat_map(|piece| {
                         let from = if piece.source == Source::New { &body } else { &bytes };
                         from[piece.at.start as usize..piece.at.end as usize].to_vec()

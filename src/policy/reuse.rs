@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use super::freshness::needs_validation;
 use super::request::MethodKind;
-use super::{Candidate, Freshness, LifetimeSource, Plan, Reason, RequestFacts, Selected, StoredHead, Terms};
+use super::{Candidate, Freshness, Head, LifetimeSource, Plan, Reason, RequestFacts, Selected, Terms};
 use super::{freshness, partial, precondition, stale};
 use crate::field::status::Forward;
 
@@ -78,7 +78,7 @@ fn untouched<C: Candidate>(
 
 /// Whether every request has to ask the origin, whatever is stored: then nobody who asks for the same needs to wait
 /// for what comes.
-pub fn asks_each_time(head: &StoredHead, terms: &Terms<'_>) -> bool {
+pub fn asks_each_time(head: Head<'_>, terms: &Terms<'_>) -> bool {
     needs_validation(head, terms) || freshness(head, terms).lifetime <= 0
 }
 
@@ -110,7 +110,7 @@ pub fn selected<C: Candidate>(
         .rev()
         .filter(|(_, candidate)| {
             let head = candidate.head();
-            head.selecting.matches(&head.fields, &mut by)
+            head.selecting.matches(head.fields(), &mut by)
         })
         .max_by_key(|(_, candidate)| {
             let head = candidate.head();
@@ -181,7 +181,7 @@ fn reuse<C: Candidate>(facts: &RequestFacts<'_>, candidate: &C, index: usize, te
 /// Why the response may not be used as it is, if so.
 fn unusable(
     facts: &RequestFacts<'_>,
-    head: &StoredHead,
+    head: Head<'_>,
     marked_stale: bool,
     freshness: &Freshness,
     terms: &Terms<'_>,
@@ -216,7 +216,7 @@ fn unusable(
 }
 
 /// A partial response is stored that does not hold what is asked for.
-fn missing(facts: &RequestFacts<'_>, head: &StoredHead, index: usize, usable: bool) -> Plan {
+fn missing(facts: &RequestFacts<'_>, head: Head<'_>, index: usize, usable: bool) -> Plan {
     let plain = miss(facts, Forward::Partial, Some(Reason::RangeMissing), None);
     let wants_all = facts.kind == MethodKind::Get && facts.range.is_none() && !facts.has_conditions();
     let validates = facts.cache_control.no_cache
@@ -423,8 +423,8 @@ mod tests {
     fn a_marked_response_is_validated_however_fresh() {
         struct Marked(StoredHead);
         impl Candidate for Marked {
-            fn head(&self) -> &StoredHead {
-                &self.0
+            fn head(&self) -> Head<'_> {
+                self.0.view()
             }
             fn marked_stale(&self) -> bool {
                 true

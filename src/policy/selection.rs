@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::{Fields, Options};
+use super::{FieldLines, Options};
 use crate::field::vary::{self, Vary};
 
 /// The selecting fields of the request that a response was stored for, in normal form. Two stored responses
@@ -26,6 +26,9 @@ struct Selector {
     sent: Option<Box<[u8]>>,
 }
 
+/// Bytes that an allocator adds to an allocation: a header, and on the average half of what it rounds to.
+const ALLOCATOR: usize = 16;
+
 impl PartialEq for Selecting {
     fn eq(&self, other: &Self) -> bool {
         let same = |a: &Selector, b: &Selector| a.name == b.name && a.normal == b.normal;
@@ -39,7 +42,7 @@ impl Eq for Selecting {}
 impl Selecting {
     /// What selects a response with these fields, from the request it answers. `None` if Vary has a member
     /// `*`: "A stored response with a Vary header field value containing a member "*" always fails to match."
-    pub fn of(response: &Fields, request: &HeaderMap, options: &Options) -> Option<Self> {
+    pub fn of(response: FieldLines<'_>, request: &HeaderMap, options: &Options) -> Option<Self> {
         let lines: Vec<HeaderValue> = response.get_all(&header::VARY).collect();
         match vary::parse(lines.iter()) {
             Vary::Any => None,
@@ -54,7 +57,7 @@ impl Selecting {
     }
 
     /// Whether the request may be answered by the response, whose fields are needed for its Content-Language.
-    pub fn matches(&self, response: &Fields, request: &mut Selected<'_>) -> bool {
+    pub fn matches(&self, response: FieldLines<'_>, request: &mut Selected<'_>) -> bool {
         self.selectors().iter().all(|selector| {
             selector.matches(request)
                 || (selector.name == header::ACCEPT_LANGUAGE && request.prefers_language_of(response))
@@ -75,13 +78,13 @@ impl Selecting {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 
-    /// Bytes on the heap.
+    /// Bytes on the heap, with those that an allocator adds.
     pub fn weight(&self) -> usize {
-        let length = |value: &Option<Box<[u8]>>| value.as_ref().map_or(0, |value| value.len());
-        self.selectors()
-            .iter()
-            .map(|one| size_of::<Selector>() + length(&one.normal) + length(&one.sent))
-            .sum()
+        let allocated = |length| length + ALLOCATOR;
+        let value = |value: &Option<Box<[u8]>>| value.as_ref().map_or(0, |value| allocated(value.len()));
+        let one = |one: &Selector| size_of::<Selector>() + value(&one.normal) + value(&one.sent);
+        let Some(selectors) = &self.0 else { return 0 };
+        allocated(size_of_val(&**selectors)) + allocated(selectors.iter().map(one).sum())
     }
 }
 
@@ -129,7 +132,7 @@ impl<'a> Selected<'a> {
     }
 
     /// Whether the response is in the only language that the request weighs highest.
-    fn prefers_language_of(&mut self, response: &Fields) -> bool {
+    fn prefers_language_of(&mut self, response: FieldLines<'_>) -> bool {
         let mut languages = response.bytes_all(&header::CONTENT_LANGUAGE);
         let (true, Some(language), None) =
             (self.options.normalize_accept_language, languages.next(), languages.next())

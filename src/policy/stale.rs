@@ -2,24 +2,24 @@
 
 use http::StatusCode;
 
-use super::{Freshness, Reason, RequestFacts, Selected, StoredHead, Terms, freshness};
-use crate::field::cache_control::{MaxStale, NoCache};
+use super::{Freshness, Head, Reason, RequestFacts, Selected, Terms, freshness};
+use crate::field::cache_control::MaxStale;
 
 /// Whether the response may never be served stale: "A cache MUST NOT generate a stale response if it is
 /// prohibited by an explicit in-protocol directive (e.g., by a no-cache response directive, a must-revalidate
 /// response directive, or an applicable s-maxage or proxy-revalidate response directive)". A failure to
 /// validate such a one is a 504.
-pub fn forbids_stale(stored: &StoredHead) -> bool {
+pub fn forbids_stale(stored: Head<'_>) -> bool {
     forbids_stale_but_for_s_maxage(stored) || stored.facts.directives.s_maxage.is_some()
 }
 
-fn forbids_stale_but_for_s_maxage(stored: &StoredHead) -> bool {
+fn forbids_stale_but_for_s_maxage(stored: Head<'_>) -> bool {
     let directives = &stored.facts.directives;
-    directives.must_revalidate || directives.proxy_revalidate || directives.no_cache == NoCache::Whole
+    directives.must_revalidate || directives.proxy_revalidate || directives.no_cache.is_whole()
 }
 
 /// Whether the request's max-stale takes it: not where its min-fresh wants more than that.
-pub(crate) fn max_stale_allows(facts: &RequestFacts<'_>, stored: &StoredHead, freshness: &Freshness) -> bool {
+pub(crate) fn max_stale_allows(facts: &RequestFacts<'_>, stored: Head<'_>, freshness: &Freshness) -> bool {
     let staleness = freshness.staleness();
     let takes = match facts.cache_control.max_stale {
         Some(MaxStale::Any) => true,
@@ -35,7 +35,7 @@ pub(crate) fn max_stale_allows(facts: &RequestFacts<'_>, stored: &StoredHead, fr
 /// asked for an age or for time left: such a one "does not wish to receive a stale response".
 pub(crate) fn while_revalidate_allows(
     facts: &RequestFacts<'_>,
-    stored: &StoredHead,
+    stored: Head<'_>,
     freshness: &Freshness,
     terms: &Terms<'_>,
 ) -> bool {
@@ -54,7 +54,7 @@ pub(crate) fn while_revalidate_allows(
 
 /// May `stored` answer, though stale, because the origin could not be reached? `None`: then 504 if
 /// [`forbids_stale`] (or the origin's time ran out), else 502.
-pub fn stale_on_failure(facts: &RequestFacts<'_>, stored: &StoredHead, terms: &Terms<'_>) -> Option<Reason> {
+pub fn stale_on_failure(facts: &RequestFacts<'_>, stored: Head<'_>, terms: &Terms<'_>) -> Option<Reason> {
     let bound = terms.rule.and_then(|rule| rule.stale_if_error).unwrap_or(terms.options.stale_if_error);
     allowed_on_error(facts, stored, terms, Some(bound))
 }
@@ -63,7 +63,7 @@ pub fn stale_on_failure(facts: &RequestFacts<'_>, stored: &StoredHead, terms: &T
 /// by a directive or the rule's word: "the origin's own 5xx where it answered".
 pub fn stale_on_status(
     facts: &RequestFacts<'_>,
-    stored: &StoredHead,
+    stored: Head<'_>,
     status: StatusCode,
     terms: &Terms<'_>,
 ) -> Option<Reason> {
@@ -75,7 +75,7 @@ pub fn stale_on_status(
 
 fn allowed_on_error(
     facts: &RequestFacts<'_>,
-    stored: &StoredHead,
+    stored: Head<'_>,
     terms: &Terms<'_>,
     bound: Option<i64>,
 ) -> Option<Reason> {
@@ -85,7 +85,7 @@ fn allowed_on_error(
     }
     // What was validated may be another variant's (a mismatch of Vary offers the tags of all): that one is
     // no answer to this request, fresh or stale.
-    if !stored.selecting.matches(&stored.fields, &mut Selected::by(facts.headers, terms.options)) {
+    if !stored.selecting.matches(stored.fields(), &mut Selected::by(facts.headers, terms.options)) {
         return None;
     }
     let freshness = freshness(stored, terms);
@@ -131,7 +131,7 @@ mod tests {
             world.stored(&[], 200, &[("cache-control", cache_control), ("etag", "\"a\""), ("date", "@0")]);
         let headers = headers(request);
         let facts = RequestFacts::of(&http::Method::GET, &headers, false);
-        let found = stale_on_failure(&facts, &head, &world.terms(seconds));
+        let found = stale_on_failure(&facts, head.view(), &world.terms(seconds));
         assert!(found.is_none() || found == REASON);
         found.is_some()
     }
@@ -162,7 +162,7 @@ mod tests {
                 assert!(!on_failure(&world, &[], &cache_control, 3), "{cache_control}");
                 let fields = [("cache-control", cache_control.as_str()), ("etag", "\"a\"")];
                 let head = world.stored(&[], 200, &fields);
-                assert!(forbids_stale(&head));
+                assert!(forbids_stale(head.view()));
                 let request = [("cache-control", "max-stale")];
                 let expected =
                     if forbids == "no-cache" { "revalidate no-cache" } else { "revalidate expired" };
@@ -176,7 +176,7 @@ mod tests {
                     expected,
                     "{cache_control}"
                 );
-                let found = world.judge_asked(&[], Asked::Validation(&head), 3, 503, &[]);
+                let found = world.judge_asked(&[], Asked::Validation(head.view()), 3, 503, &[]);
                 assert!(matches!(found, Verdict::PassThrough(_)), "{cache_control}: {found:?}");
             }
         }
@@ -206,13 +206,13 @@ mod tests {
             let ask = |world: &World, stored, seconds| {
                 world.judge_asked(&[], Asked::Validation(stored), seconds, status, &[])
             };
-            assert_eq!(ask(&world, &willing, 3), Verdict::ServeStale(Reason::StaleIfError), "{status}");
-            assert_eq!(ask(&ruled, &plain, 3), Verdict::ServeStale(Reason::StaleIfError), "{status}");
-            assert!(matches!(ask(&world, &plain, 3), Verdict::PassThrough(_)), "{status}");
-            assert!(matches!(ask(&world, &willing, 63), Verdict::PassThrough(_)), "{status}");
+            assert_eq!(ask(&world, willing.view(), 3), Verdict::ServeStale(Reason::StaleIfError), "{status}");
+            assert_eq!(ask(&ruled, plain.view(), 3), Verdict::ServeStale(Reason::StaleIfError), "{status}");
+            assert!(matches!(ask(&world, plain.view(), 3), Verdict::PassThrough(_)), "{status}");
+            assert!(matches!(ask(&world, willing.view(), 63), Verdict::PassThrough(_)), "{status}");
         }
         for status in [200, 401, 403, 404, 501, 505] {
-            let found = world.judge_asked(&[], Asked::Validation(&willing), 3, status, &[]);
+            let found = world.judge_asked(&[], Asked::Validation(willing.view()), 3, status, &[]);
             assert!(!matches!(found, Verdict::ServeStale(_)), "{status}");
         }
     }
@@ -222,12 +222,12 @@ mod tests {
         let world = World::default();
         let fields = [("cache-control", "max-age=2, stale-if-error=60"), ("vary", "foo"), ("etag", "\"a\"")];
         let stored = world.stored(&[("foo", "1")], 200, &fields);
-        let ask = |foo| world.judge_asked(&[("foo", foo)], Asked::Validation(&stored), 3, 503, &[]);
+        let ask = |foo| world.judge_asked(&[("foo", foo)], Asked::Validation(stored.view()), 3, 503, &[]);
         assert_eq!(ask("1"), Verdict::ServeStale(Reason::StaleIfError));
         assert!(matches!(ask("2"), Verdict::PassThrough(_)));
         let headers = headers(&[("foo", "2")]);
         let facts = RequestFacts::of(&http::Method::GET, &headers, false);
-        assert_eq!(stale_on_failure(&facts, &stored, &world.terms(3)), None);
+        assert_eq!(stale_on_failure(&facts, stored.view(), &world.terms(3)), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use http::{Method, StatusCode, header};
 
 use super::freshness::{has_basis, has_explicit, is_forced, lifetime, override_of};
 use super::request::MethodKind;
-use super::{Completeness, Reason, Reply, RequestFacts, SetCookie, StoredHead, Terms};
+use super::{Completeness, Head, Reason, Reply, RequestFacts, SetCookie, StoredHead, Terms};
 use super::{freshness, stored, targeted, validation};
-use crate::field::cache_control::{Delta, NoCache, ResponseDirectives};
+use crate::field::cache_control::{Delta, ResponseDirectives};
 use crate::field::target::Target;
 
 /// The head to store a response to GET under, or why not.
@@ -17,7 +17,7 @@ pub(crate) fn head_to_store(
 ) -> Result<Box<StoredHead>, Reason> {
     request_allows(facts, terms)?;
     let head = checked(facts, reply, terms)?;
-    is_useful(&head, terms)?;
+    is_useful(head.view(), terms)?;
     Ok(Box::new(head))
 }
 
@@ -52,17 +52,17 @@ fn checked(facts: &RequestFacts<'_>, reply: &Reply<'_>, terms: &Terms<'_>) -> Re
         forbidden_by(&effective.0, reply.status, false)?;
     }
     let head = StoredHead::new(facts.headers, reply, effective, terms).ok_or(Reason::VaryStar)?;
-    forbidden(&head, terms)?;
+    forbidden(head.view(), terms)?;
     if facts.authorization && !allows_authorization(&head.facts.directives) {
         return Err(Reason::Authorization);
     }
     if reply.headers.contains_key(header::SET_COOKIE) && !allows_set_cookie(&head.facts.directives, terms) {
         return Err(Reason::SetCookie);
     }
-    if reply.status == StatusCode::PARTIAL_CONTENT && !is_whole_part(&head, reply) {
+    if reply.status == StatusCode::PARTIAL_CONTENT && !is_whole_part(head.view(), reply) {
         return Err(Reason::Partial);
     }
-    if !has_basis(&head.facts) && override_of(&head, terms).is_none() {
+    if !has_basis(&head.facts) && override_of(head.view(), terms).is_none() {
         return Err(Reason::Status);
     }
     Ok(head)
@@ -81,7 +81,7 @@ fn is_final(facts: &RequestFacts<'_>, status: StatusCode) -> bool {
 }
 
 /// no-store, private and must-understand; a rule's `force` overrides the first two.
-pub(crate) fn forbidden(head: &StoredHead, terms: &Terms<'_>) -> Result<(), Reason> {
+pub(crate) fn forbidden(head: Head<'_>, terms: &Terms<'_>) -> Result<(), Reason> {
     forbidden_by(&head.facts.directives, head.facts.received_status, is_forced(head, terms))
 }
 
@@ -119,7 +119,7 @@ const fn is_understood(status: u16) -> bool {
 }
 
 /// Whether a 206 is one part, as long as it says.
-fn is_whole_part(head: &StoredHead, reply: &Reply<'_>) -> bool {
+fn is_whole_part(head: Head<'_>, reply: &Reply<'_>) -> bool {
     head.completeness != Completeness::Complete
         && (reply.content_length.is_none() || reply.content_length == head.expected_length())
         && stored::content_range(reply).is_some()
@@ -127,12 +127,12 @@ fn is_whole_part(head: &StoredHead, reply: &Reply<'_>) -> bool {
 
 /// Whether the stored response could ever answer anything: by being fresh, by being validated, or by being
 /// served stale.
-fn is_useful(head: &StoredHead, terms: &Terms<'_>) -> Result<(), Reason> {
+fn is_useful(head: Head<'_>, terms: &Terms<'_>) -> Result<(), Reason> {
     if validation::has_validator(head) {
         return Ok(());
     }
     let directives = &head.facts.directives;
-    if directives.no_cache == NoCache::Whole && !is_forced(head, terms) {
+    if directives.no_cache.is_whole() && !is_forced(head, terms) {
         return Err(Reason::NoCache);
     }
     let window = |delta: Option<Delta>| delta.is_some_and(|delta| delta.millis() > 0);
@@ -376,15 +376,15 @@ mod tests {
         ] {
             all.push((name, "x"));
         }
-        assert_eq!(World::rfc9111().stored(&[], 200, &all).fields.to_map(0), headers(&kept));
+        assert_eq!(World::rfc9111().stored(&[], 200, &all).fields().to_map(0), headers(&kept));
     }
 
     #[test]
     fn a_missing_date_is_that_of_receipt() {
         let head = World::default().stored(&[], 200, &[FRESH]);
-        assert_eq!(head.fields.to_map(0), headers(&[FRESH, ("date", "@0")]));
+        assert_eq!(head.fields().to_map(0), headers(&[FRESH, ("date", "@0")]));
         let head = World::default().stored(&[], 200, &[FRESH, ("date", "foo")]);
-        assert_eq!(head.fields.to_map(0), headers(&[FRESH, ("date", "foo")]));
+        assert_eq!(head.fields().to_map(0), headers(&[FRESH, ("date", "foo")]));
     }
 
     #[test]

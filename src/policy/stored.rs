@@ -1,28 +1,41 @@
 //! A stored response's head, and what of it was parsed once, when it was stored. RFC 9111 section 3.
 
-use std::ops::Range;
-use std::sync::Arc;
+use std::ops::{Deref, Range};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::targeted::{self, Effective};
-use super::{Fields, Reply, Selecting, Terms, age};
+use super::{FieldLines, Fields, Reply, Selecting, Terms, age};
 use crate::clock::Moment;
 use crate::field::cache_control::{Delta, ResponseDirectives, says_no_cache};
 use crate::field::{date, range::ContentRange, treatment};
 
-/// The head of a stored response.
+/// The head of a response that is to be stored: its fields, and the rest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredHead {
-    /// The status code. A 206 is stored as the 200 that it is a part of; `completeness` says which part.
-    pub status: StatusCode,
     /// The fields to send, Date among them (that of receipt where the origin sent none); without Age, which
     /// is in `facts`, and for a partial response without Content-Range and Content-Length.
     pub fields: Fields,
-    /// When the request was sent.
-    pub request_time: Moment,
+    /// All but the fields.
+    pub metadata: Metadata,
+}
+
+/// The head of a stored response, wherever the store keeps it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Head<'a> {
+    fields: FieldLines<'a>,
+    metadata: &'a Metadata,
+}
+
+/// What a head has beside its fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    /// The status code. A 206 is stored as the 200 that it is a part of; `completeness` says which part.
+    pub status: StatusCode,
     /// When the response was received.
     pub response_time: Moment,
+    /// `response_delay`: how long after the request that was. Milliseconds; of seven weeks at most.
+    pub response_delay: u32,
     /// What caching needs of the fields.
     pub facts: ResponseFacts,
     /// Which requests it may answer. RFC 9111 section 4.1.
@@ -80,7 +93,6 @@ pub struct ResponseFacts {
     pub date: i64,
     last_modified: Seconds,
     expires: Seconds,
-    expires_is_invalid: bool,
     /// Age as received.
     pub age_value: Option<Delta>,
     /// `corrected_initial_age`. Milliseconds.
@@ -91,12 +103,13 @@ pub struct ResponseFacts {
     pub received_status: StatusCode,
 }
 
-/// Unix seconds or none, in no more room than the seconds.
+/// Unix seconds or none, in no more room than the seconds: no date lies so far back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Seconds(i64);
 
 impl Seconds {
     const NONE: Self = Self(i64::MIN);
+    const INVALID: Self = Self(i64::MIN + 1);
 
     fn get(self) -> Option<i64> {
         (self != Self::NONE).then_some(self.0)
@@ -124,7 +137,7 @@ pub enum Expires {
 /// What [`plan`](super::plan) needs of a stored response: implemented by the store's, and by a bare head.
 pub trait Candidate {
     /// Its head.
-    fn head(&self) -> &StoredHead;
+    fn head(&self) -> Head<'_>;
     /// Whether a HEAD response showed that it has changed ([`HeadEffect`](super::HeadEffect)).
     fn marked_stale(&self) -> bool;
     /// Bytes of body stored.
@@ -132,8 +145,8 @@ pub trait Candidate {
 }
 
 impl Candidate for StoredHead {
-    fn head(&self) -> &StoredHead {
-        self
+    fn head(&self) -> Head<'_> {
+        self.view()
     }
 
     fn marked_stale(&self) -> bool {
@@ -141,12 +154,12 @@ impl Candidate for StoredHead {
     }
 
     fn length(&self) -> u64 {
-        self.expected_length().unwrap_or(0)
+        self.view().expected_length().unwrap_or(0)
     }
 }
 
 impl<C: Candidate> Candidate for &C {
-    fn head(&self) -> &StoredHead {
+    fn head(&self) -> Head<'_> {
         (*self).head()
     }
 
@@ -159,21 +172,102 @@ impl<C: Candidate> Candidate for &C {
     }
 }
 
-impl<C: Candidate> Candidate for Arc<C> {
-    fn head(&self) -> &StoredHead {
-        (**self).head()
+impl Deref for StoredHead {
+    type Target = Metadata;
+
+    fn deref(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl Deref for Head<'_> {
+    type Target = Metadata;
+
+    fn deref(&self) -> &Metadata {
+        self.metadata
+    }
+}
+
+impl<'a> Head<'a> {
+    /// Of the parts that the store keeps.
+    pub fn new(fields: FieldLines<'a>, metadata: &'a Metadata) -> Self {
+        Self { fields, metadata }
     }
 
-    fn marked_stale(&self) -> bool {
-        (**self).marked_stale()
+    /// Its fields.
+    pub fn fields(self) -> FieldLines<'a> {
+        self.fields
     }
 
-    fn length(&self) -> u64 {
-        (**self).length()
+    /// A copy that owns them.
+    pub fn to_owned(self) -> StoredHead {
+        StoredHead { fields: self.fields.to_fields(), metadata: self.metadata.clone() }
+    }
+
+    /// This head with other fields, which came with a 304, a HEAD response or another part. `None` if Vary now
+    /// lets no request be known to select it.
+    pub(crate) fn updated(
+        self,
+        fields: Fields,
+        received: &Received,
+        request: &HeaderMap,
+        terms: &Terms<'_>,
+    ) -> Option<StoredHead> {
+        let selecting = Selecting::of(fields.lines(), request, terms.options)?;
+        let mut updated = self.with_fields(fields, received, terms);
+        updated.metadata.selecting = selecting;
+        Some(updated)
+    }
+
+    /// This head with other fields, selected by the same requests.
+    pub(crate) fn with_fields(self, fields: Fields, received: &Received, terms: &Terms<'_>) -> StoredHead {
+        let effective = targeted::effective(&fields.lines(), &terms.options.targeted_fields);
+        let metadata = Metadata {
+            status: self.status,
+            facts: ResponseFacts::of(fields.lines(), effective, received),
+            response_time: received.response_time,
+            response_delay: received.response_delay(),
+            selecting: self.selecting.clone(),
+            completeness: self.completeness.clone(),
+        };
+        StoredHead { fields, metadata }
+    }
+
+    /// Bytes that its body has: of a partial response from its ranges, of a complete one from Content-Length.
+    pub fn expected_length(self) -> Option<u64> {
+        match self.completeness.parts() {
+            None => {
+                let value = self.fields.bytes(&header::CONTENT_LENGTH)?;
+                crate::field::list::digits(value)
+            }
+            Some(parts) => Some(parts.ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum()),
+        }
+    }
+}
+
+impl Metadata {
+    /// Whether the body is the whole representation.
+    pub fn is_complete(&self) -> bool {
+        self.completeness == Completeness::Complete
+    }
+
+    /// Bytes that it takes on the heap, for the store's accounts.
+    pub fn weight(&self) -> usize {
+        self.selecting.weight()
     }
 }
 
 impl StoredHead {
+    /// To be read.
+    pub fn view(&self) -> Head<'_> {
+        Head { fields: self.fields.lines(), metadata: &self.metadata }
+    }
+
+    /// Its fields.
+    pub fn fields(&self) -> FieldLines<'_> {
+        self.fields.lines()
+    }
+
     /// The head under which a response would be stored, by the directives that count; whether it may be is `storable`'s
     /// question. `None` if Vary lets no request be known to select it.
     pub(crate) fn new(
@@ -195,65 +289,17 @@ impl StoredHead {
                 && *name != header::AGE
                 && !(partial && (*name == header::CONTENT_RANGE || *name == header::CONTENT_LENGTH))
         });
-        let selecting = Selecting::of(&fields, request, terms.options)?;
+        let selecting = Selecting::of(fields.lines(), request, terms.options)?;
         let received = Received::of(reply, reply.status);
-        Some(Self {
+        let metadata = Metadata {
             status: if partial { StatusCode::OK } else { reply.status },
-            facts: ResponseFacts::of(&fields, effective, &received),
-            fields,
-            request_time: reply.request_time,
+            facts: ResponseFacts::of(fields.lines(), effective, &received),
             response_time: reply.response_time,
+            response_delay: received.response_delay(),
             selecting,
             completeness,
-        })
-    }
-
-    /// This head with other fields, which came with a 304, a HEAD response or another part. `None` if Vary now
-    /// lets no request be known to select it.
-    pub(crate) fn updated(
-        &self,
-        fields: Fields,
-        received: &Received,
-        request: &HeaderMap,
-        terms: &Terms<'_>,
-    ) -> Option<Self> {
-        let selecting = Selecting::of(&fields, request, terms.options)?;
-        Some(Self { selecting, ..self.with_fields(fields, received, terms) })
-    }
-
-    /// This head with other fields, selected by the same requests.
-    pub(crate) fn with_fields(&self, fields: Fields, received: &Received, terms: &Terms<'_>) -> Self {
-        let effective = targeted::effective(&fields, &terms.options.targeted_fields);
-        Self {
-            status: self.status,
-            facts: ResponseFacts::of(&fields, effective, received),
-            fields,
-            request_time: received.request_time,
-            response_time: received.response_time,
-            selecting: self.selecting.clone(),
-            completeness: self.completeness.clone(),
-        }
-    }
-
-    /// Bytes that its body has: of a partial response from its ranges, of a complete one from Content-Length.
-    pub fn expected_length(&self) -> Option<u64> {
-        match self.completeness.parts() {
-            None => {
-                let value = self.fields.bytes(&header::CONTENT_LENGTH)?;
-                crate::field::list::digits(value)
-            }
-            Some(parts) => Some(parts.ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum()),
-        }
-    }
-
-    /// Whether the body is the whole representation.
-    pub fn is_complete(&self) -> bool {
-        self.completeness == Completeness::Complete
-    }
-
-    /// Bytes that the head takes, on the heap and in itself: for the store's accounts.
-    pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.fields.weight() + self.selecting.weight()
+        };
+        Some(Self { fields, metadata })
     }
 }
 
@@ -271,7 +317,8 @@ pub(crate) fn content_range(reply: &Reply<'_>) -> Option<ContentRange> {
 pub(crate) struct Received {
     pub(crate) status: StatusCode,
     pub(crate) age_value: Option<Delta>,
-    pub(crate) request_time: Moment,
+    /// `response_delay`, in milliseconds.
+    pub(crate) delay: i64,
     pub(crate) response_time: Moment,
 }
 
@@ -281,9 +328,13 @@ impl Received {
         Self {
             status,
             age_value: age::age_value(reply.headers.get_all(header::AGE).iter().map(HeaderValue::as_bytes)),
-            request_time: reply.request_time,
+            delay: reply.response_time.since(reply.request_time),
             response_time: reply.response_time,
         }
+    }
+
+    fn response_delay(&self) -> u32 {
+        u32::try_from(self.delay).unwrap_or(u32::MAX)
     }
 }
 
@@ -311,14 +362,14 @@ impl ResponseFacts {
     /// Expires, unless a targeted field takes its place.
     pub fn expires(&self) -> Expires {
         match self.expires.get() {
-            _ if self.expires_is_invalid => Expires::Invalid,
+            _ if self.expires == Seconds::INVALID => Expires::Invalid,
             Some(seconds) => Expires::At(seconds),
             None => Expires::Absent,
         }
     }
 
     fn of(
-        fields: &Fields,
+        fields: FieldLines<'_>,
         (directives, source): (ResponseDirectives, Effective),
         received: &Received,
     ) -> Self {
@@ -335,13 +386,16 @@ impl ResponseFacts {
             source,
             date: sent,
             last_modified: read(&header::LAST_MODIFIED).into(),
-            expires: if let Expires::At(seconds) = expires { Seconds(seconds) } else { Seconds::NONE },
-            expires_is_invalid: expires == Expires::Invalid,
+            expires: match expires {
+                Expires::At(seconds) => Seconds(seconds),
+                Expires::Invalid => Seconds::INVALID,
+                Expires::Absent => Seconds::NONE,
+            },
             age_value: received.age_value,
             initial_age: age::corrected_initial_age(
                 sent,
                 received.age_value,
-                received.request_time,
+                received.delay,
                 received.response_time,
             ),
             received_status: received.status,
@@ -350,7 +404,7 @@ impl ResponseFacts {
 }
 
 /// Expires over all its lines: differing ones are invalid.
-fn expires(fields: &Fields, now_unix: i64) -> Expires {
+fn expires(fields: FieldLines<'_>, now_unix: i64) -> Expires {
     let mut lines = fields.bytes_all(&header::EXPIRES);
     let Some(first) = lines.next() else { return Expires::Absent };
     if lines.any(|line| line != first) {

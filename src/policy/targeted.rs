@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-use super::Fields;
+use super::FieldLines;
 use crate::field::cache_control::{Delta, NoCache, ResponseDirectives, field_names};
 
 /// Which field the directives of a response come from.
@@ -42,7 +42,7 @@ impl Lines for HeaderMap {
     }
 }
 
-impl Lines for Fields {
+impl Lines for FieldLines<'_> {
     fn lines<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
         self.bytes_all(name)
     }
@@ -89,8 +89,8 @@ fn delta(item: &BareItem) -> Option<Delta> {
 
 fn no_cache(item: &BareItem) -> NoCache {
     match item {
-        BareItem::Boolean(true) => NoCache::Whole,
-        other => names(other).map_or(NoCache::Absent, field_names),
+        BareItem::Boolean(true) => NoCache::whole(),
+        other => names(other).map_or(NoCache::ABSENT, field_names),
     }
 }
 
@@ -195,9 +195,9 @@ mod tests {
     fn a_qualified_no_cache_names_fields() {
         let fields = [("cdn-cache-control", "max-age=3600, no-cache=\"a, b\""), ("a", "1")];
         let head = world().stored(&[], 200, &fields);
-        let freshness = freshness(&head, &world().terms(0));
+        let freshness = freshness(head.view(), &world().terms(0));
         assert_eq!(freshness.source, LifetimeSource::Targeted);
-        let served = crate::policy::served_fields(&head, &freshness, false);
+        let served = crate::policy::served_fields(head.view(), &freshness, false);
         assert!(!served.contains_key("a"));
         assert!(served.contains_key("cdn-cache-control"), "the field is forwarded");
     }

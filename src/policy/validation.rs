@@ -4,27 +4,27 @@
 use http::{HeaderMap, StatusCode, header};
 
 use super::request::MethodKind;
-use super::{Asked, Candidate, Reason, Reply, RequestFacts, StoredHead, Terms, Verdict};
+use super::{Asked, Candidate, Head, Reason, Reply, RequestFacts, Terms, Verdict};
 use super::{freshen, partial, precondition, stale, storable};
 use crate::field::etag::{is_strong, strong_match, weak_match};
 
 /// The entity tag of a stored response, as it was received.
-pub(crate) fn entity_tag(head: &StoredHead) -> Option<&[u8]> {
-    head.fields.bytes(&header::ETAG).filter(|tag| !tag.is_empty())
+pub(crate) fn entity_tag(head: Head<'_>) -> Option<&[u8]> {
+    head.fields().bytes(&header::ETAG).filter(|tag| !tag.is_empty())
 }
 
 /// Whether a stored response can be validated: with an entity tag or Last-Modified that is not empty, and a 2xx.
 /// Of another status a 304 would say nothing: "a server MUST ignore all received preconditions if its response ... would
 /// have been a status code other than a 2xx", so a 304 would be about what has taken its place since.
-pub fn has_validator(head: &StoredHead) -> bool {
-    let modified = || head.fields.bytes(&header::LAST_MODIFIED).is_some_and(|value| !value.is_empty());
+pub fn has_validator(head: Head<'_>) -> bool {
+    let modified = || head.fields().bytes(&header::LAST_MODIFIED).is_some_and(|value| !value.is_empty());
     head.status.is_success() && (entity_tag(head).is_some() || modified())
 }
 
 /// Makes outgoing fields ask whether `stored` is still the one: the client's conditions are replaced by ours,
 /// "using the entity tag(s) and/or Last-Modified" as they were received. A range goes too, unless only a part
 /// is stored: the answer to it is made from the validated response. Without a validator nothing is asked.
-pub fn conditional(headers: &mut HeaderMap, stored: &StoredHead) {
+pub fn conditional(headers: &mut HeaderMap, stored: Head<'_>) {
     if stored.is_complete() {
         ask_for_the_whole(headers);
     } else {
@@ -36,7 +36,7 @@ pub fn conditional(headers: &mut HeaderMap, stored: &StoredHead) {
     for (condition, validator) in
         [(header::IF_NONE_MATCH, header::ETAG), (header::IF_MODIFIED_SINCE, header::LAST_MODIFIED)]
     {
-        if let Some(value) = stored.fields.get(&validator).filter(|value| !value.is_empty()) {
+        if let Some(value) = stored.fields().get(&validator).filter(|value| !value.is_empty()) {
             // A map that takes no more holds more fields than any origin reads.
             drop(headers.try_insert(condition, value));
         }
@@ -120,12 +120,12 @@ fn not_modified(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, t
 /// ... none of the stored responses contains at least one of the same strong validators, then the cache MUST
 /// NOT use the new response to update any stored responses." A weak one has to be the same too; one that does not come
 /// is the one that was sent.
-fn names(stored: &StoredHead, reply: &HeaderMap) -> bool {
+fn names(stored: Head<'_>, reply: &HeaderMap) -> bool {
     if !has_validator(stored) {
         return false;
     }
     let last_modified = |same: bool| match reply.get(header::LAST_MODIFIED) {
-        Some(named) => stored.fields.bytes(&header::LAST_MODIFIED) == Some(named.as_bytes()),
+        Some(named) => stored.fields().bytes(&header::LAST_MODIFIED) == Some(named.as_bytes()),
         None => same,
     };
     match (entity_tag(stored), reply.get(header::ETAG)) {
@@ -178,7 +178,7 @@ fn part(facts: &RequestFacts<'_>, asked: Asked<'_>, reply: &Reply<'_>, terms: &T
     }
     let judged = storable::head_to_store(facts, reply, terms);
     match (asked, judged) {
-        (Asked::Rest(stored), Ok(head)) => partial::combine(stored, &head, terms)
+        (Asked::Rest(stored), Ok(head)) => partial::combine(stored, head.view(), terms)
             .filter(|both| both.head.is_complete())
             .map_or(Verdict::Refetch, Verdict::Combine),
         (Asked::Rest(_), Err(_)) => Verdict::Refetch,
@@ -203,7 +203,7 @@ mod tests {
         fields.extend([("cache-control", "max-age=2"), ("vary", "abc")]);
         let head = World::default().stored(&[], status, &fields);
         let mut outgoing = headers(request);
-        conditional(&mut outgoing, &head);
+        conditional(&mut outgoing, head.view());
         assert_eq!(outgoing, headers(expected), "{stored:?} {status} {request:?}");
     }
 
@@ -249,7 +249,7 @@ mod tests {
         let fields = [("content-range", "bytes 0-4/10"), ("etag", "\"a\""), FRESH];
         let head = world.stored(&[range], 206, &fields);
         let mut outgoing = headers(&[range]);
-        conditional(&mut outgoing, &head);
+        conditional(&mut outgoing, head.view());
         assert_eq!(outgoing, headers(&[range, ("if-none-match", "\"a\"")]));
     }
 
@@ -267,7 +267,8 @@ mod tests {
         let part = [("content-range", "bytes 0-4/10"), FRESH];
         assert_eq!(world.judge(&[], 206, &part), Verdict::Refuse(Reason::Unasked));
         let whole = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
-        let found = world.judge_asked(&[("range", "bytes=0-4")], Asked::Validation(&whole), 3, 206, &part);
+        let found =
+            world.judge_asked(&[("range", "bytes=0-4")], Asked::Validation(whole.view()), 3, 206, &part);
         assert_eq!(found, Verdict::Refuse(Reason::Unasked));
         let asked = [("if-modified-since", "@0")];
         assert_eq!(world.judge(&asked, 304, &[]), Verdict::PassThrough(Reason::NotModified));
@@ -302,7 +303,7 @@ mod tests {
             (&empty, &[], false),
             (&empty, &[("last-modified", "")], false),
         ] {
-            let found = world.judge_asked(&[], Asked::Validation(stored), 3, 304, fields);
+            let found = world.judge_asked(&[], Asked::Validation(stored.view()), 3, 304, fields);
             if freshens {
                 assert!(matches!(found, Verdict::Freshen { .. }), "{stored:?} {fields:?} {found:?}");
             } else {
@@ -324,8 +325,13 @@ mod tests {
         assert_eq!(named(&[("etag", "\"c\"")]), None);
         assert_eq!(named(&[]), None);
         assert_eq!(variant_by_etag(&variants[..1], &headers(&[])), Some(0));
-        let found =
-            world.judge_asked(&[("foo", "3")], Asked::Validation(&variants[1]), 3, 304, &[("etag", "\"b\"")]);
+        let found = world.judge_asked(
+            &[("foo", "3")],
+            Asked::Validation(variants[1].view()),
+            3,
+            304,
+            &[("etag", "\"b\"")],
+        );
         let Verdict::Freshen { head, .. } = found else { panic!("{found:?}") };
         assert_ne!(
             head.selecting, variants[1].selecting,
@@ -369,7 +375,7 @@ mod tests {
         let world = World::default();
         let stored = world.stored(&[], 200, &[FRESH, ("etag", "\"a\"")]);
         let ask = |status, fields: &[(&str, &str)]| {
-            world.judge_asked(&[], Asked::Validation(&stored), 3, status, fields)
+            world.judge_asked(&[], Asked::Validation(stored.view()), 3, status, fields)
         };
         assert!(matches!(ask(200, &[FRESH, ("etag", "\"b\"")]), Verdict::Store(_)));
         assert_eq!(ask(200, &[("cache-control", "no-store")]), Verdict::PassThrough(Reason::NoStore));

@@ -17,8 +17,9 @@ use http::HeaderMap;
 
 use super::Inner;
 use super::generation::Generation;
-use super::index::{StoredResponse, overhead};
+
 use super::key::CacheKey;
+use super::response::{StoredResponse, cost};
 use crate::body::{self, Gone, Reader, Reservation, SharedBody, Writer};
 use crate::field::status::ProxyError;
 use crate::policy::{Reason, StoredHead};
@@ -140,7 +141,7 @@ impl Fill {
 
     /// The body is whole: it is stored, and after that its readers see its end. The errors say why it was not
     /// stored; the readers get all of it even so, unless it is shorter than was announced.
-    pub fn finish(self, trailers: Option<HeaderMap>) -> Result<Arc<StoredResponse>, Reason> {
+    pub fn finish(self, trailers: Option<HeaderMap>) -> Result<StoredResponse, Reason> {
         let Self { key, generation, head, mut writer, mut account, length, refused, store, .. } = self;
         let inner = &store.0;
         if length.is_some_and(|length| writer.written() < length) {
@@ -152,14 +153,14 @@ impl Fill {
         }
         let stored = match (refused, writer.seal()) {
             (None, Some(body)) => {
-                let cost = overhead(&head, &key, body.pieces());
+                let cost = cost(&head, &key, body.len(), body.pieces());
                 let paid = inner.retry(|| account.grow_to(cost).then_some(()));
-                let mut response = StoredResponse::new(head, body);
-                response.account = Some(account);
-                let response = Arc::new(response);
                 paid.ok_or(Reason::NoRoom)
-                    .and_then(|()| inner.commit(&key, generation, &response, None))
-                    .map(|()| response)
+                    .and_then(|()| {
+                        account.shrink_to(cost);
+                        let response = StoredResponse::new(&key, head, body, Some(account));
+                        inner.commit(&key, generation, &response, None).map(|()| response)
+                    })
                     .map_err(|reason| inner.refused(reason))
             }
             (refused, _) => Err(refused.unwrap_or(Reason::NoRoom)),

@@ -56,11 +56,18 @@ impl CacheKey {
         }
     }
 
-    fn from_text(text: &str) -> Self {
+    /// The key of this text.
+    pub(super) fn from_text(text: &str) -> Self {
         let text: Arc<str> = text.into();
         // Seeded once a process: clients choose targets, and must not choose which of them collide.
         let hash = ahash::RandomState::with_seed(0).hash_one(&*text);
         Self { text, hash }
+    }
+
+    /// A key that collides with others, as two of some billions of targets do.
+    #[cfg(test)]
+    pub(super) fn of_hash(text: &str, hash: u64) -> Self {
+        Self { hash, ..Self::from_text(text) }
     }
 
     /// The URL.

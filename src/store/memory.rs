@@ -28,7 +28,8 @@ const UNIT: u64 = 64;
 /// loses large ones among small, more loses what is asked for now and then (see the table).
 const NEWCOMERS: u64 = 4;
 
-type Slots = Cache<CacheKey, Arc<Slot>, Prehashed>;
+/// By the hash of a key. That what is found is of the key itself, its URL tells.
+type Slots = Cache<u64, Arc<Slot>, Prehashed>;
 
 pub(super) struct Memory {
     rest: Slots,
@@ -40,12 +41,7 @@ pub(super) struct Memory {
 }
 
 /// What lies under a key, until it is emptied. What takes its place may do so here, where it is as heavy.
-pub(super) struct Slot {
-    candidates: Mutex<Option<Candidates>>,
-    weight: u64,
-    /// The tick in which it was last used.
-    used: AtomicU32,
-}
+pub(super) struct Slot(Mutex<Option<Candidates>>);
 
 #[derive(Default)]
 struct Counters {
@@ -78,9 +74,9 @@ impl Memory {
                 let gone = move |_, slot: Arc<Slot>, cause| listener.gone(&slot, cause);
                 let rest = slots(capacity - share, EvictionPolicy::tiny_lfu(), gone);
                 let (listener, offered) = (Arc::clone(&counters), rest.clone());
-                let offer = move |key: Arc<CacheKey>, slot: Arc<Slot>, cause| {
-                    if cause == RemovalCause::Size && slot.candidates.lock().is_some() {
-                        offered.insert(CacheKey::clone(&key), slot);
+                let offer = move |hash: Arc<u64>, slot: Arc<Slot>, cause| {
+                    if cause == RemovalCause::Size && slot.0.lock().is_some() {
+                        offered.insert(*hash, slot);
                     } else {
                         listener.gone(&slot, cause);
                     }
@@ -100,25 +96,27 @@ impl Memory {
         self.find(key).map_or_else(Candidates::default, |(_, candidates)| candidates)
     }
 
+    // What lies under the key, where it is of that and not of another one of the same hash: once in a life, and a miss.
     fn find(&self, key: &CacheKey) -> Option<(Arc<Slot>, Candidates)> {
+        self.find_by(key.hash64()).filter(|(_, found)| found.url() == Some(key.as_str()))
+    }
+
+    fn find_by(&self, hash: u64) -> Option<(Arc<Slot>, Candidates)> {
         // A slot that was emptied between the look-up and here has been replaced, or its key removed: look
         // again. Whoever loses that race three times in a row gets a miss.
         for _ in 0..3 {
             // The rest first: it counts how often what is not there (yet) was asked for.
-            let slot = self.rest.get(key).or_else(|| self.newcomers.as_ref()?.get(key));
+            let slot = self.rest.get(&hash).or_else(|| self.newcomers.as_ref()?.get(&hash));
             match slot {
                 Some(slot) => {
-                    let candidates = slot.candidates.lock().clone();
+                    let candidates = slot.0.lock().clone();
                     if let Some(candidates) = candidates {
-                        let now = self.tick.load(Ordering::Relaxed);
-                        if slot.used.load(Ordering::Relaxed) != now {
-                            slot.used.store(now, Ordering::Relaxed);
-                        }
+                        candidates.touch(self.tick.load(Ordering::Relaxed));
                         return Some((slot, candidates));
                     }
                 }
                 // Unless it went over while this looked.
-                None if self.newcomers.is_none() || !self.rest.contains_key(key) => break,
+                None if self.newcomers.is_none() || !self.rest.contains_key(&hash) => break,
                 None => {}
             }
         }
@@ -133,23 +131,26 @@ impl Memory {
 
     /// The same, with the place where they lie.
     pub(super) fn find_again(&self, key: &CacheKey) -> Option<(Arc<Slot>, Candidates)> {
+        if self.is_there(key.hash64()) { self.find(key) } else { None }
+    }
+
+    fn is_there(&self, hash: u64) -> bool {
         // It may go over from the newcomers to the rest meanwhile.
-        let there = self.rest.contains_key(key)
+        self.rest.contains_key(&hash)
             || self
                 .newcomers
                 .as_ref()
-                .is_some_and(|newcomers| newcomers.contains_key(key) || self.rest.contains_key(key));
-        if there { self.find(key) } else { None }
+                .is_some_and(|newcomers| newcomers.contains_key(&hash) || self.rest.contains_key(&hash))
     }
 
     /// Puts what is as heavy as what lies in `slot` in its place. Gives it back where it is not, or where nothing lies there
     /// any more. moka, which learns nothing of it, would take three times as long.
-    pub(super) fn replace(&self, slot: &Slot, candidates: Candidates, weight: u64) -> Result<(), Candidates> {
-        if slot.weight != weight || candidates.is_empty() {
+    pub(super) fn replace(&self, slot: &Slot, candidates: Candidates) -> Result<(), Candidates> {
+        let mut place = slot.0.lock();
+        let Some(old) = place.as_mut().filter(|old| old.weight() == candidates.weight()) else {
             return Err(candidates);
-        }
-        let mut place = slot.candidates.lock();
-        let Some(old) = place.as_mut() else { return Err(candidates) };
+        };
+        candidates.touch(self.tick.load(Ordering::Relaxed));
         self.counters.responses.fetch_add(candidates.len() as u64, Ordering::Relaxed);
         self.counters.responses.fetch_sub(old.len() as u64, Ordering::Relaxed);
         let old = std::mem::replace(old, candidates);
@@ -159,56 +160,52 @@ impl Memory {
         Ok(())
     }
 
-    /// Puts what lies under a key, `weight` bytes of it; false if it was not kept. To be called by one writer
-    /// of the key at a time.
-    pub(super) fn put(&self, key: &CacheKey, candidates: Candidates, weight: u64) -> bool {
+    /// Puts what lies under a key; false if it was not kept. To be called by one writer of the key at a time.
+    pub(super) fn put(&self, key: &CacheKey, candidates: Candidates) -> bool {
         if candidates.is_empty() {
-            self.remove(key);
+            self.remove(key.hash64());
             return true;
         }
-        let responses = candidates.len() as u64;
-        self.counters.responses.fetch_add(responses, Ordering::Relaxed);
+        let (hash, weight) = (key.hash64(), candidates.weight());
+        self.counters.responses.fetch_add(candidates.len() as u64, Ordering::Relaxed);
         self.counters.bytes.fetch_add(weight, Ordering::Relaxed);
-        let used = AtomicU32::new(self.tick.load(Ordering::Relaxed));
-        let slot = Arc::new(Slot { candidates: Mutex::new(Some(candidates)), weight, used });
+        candidates.touch(self.tick.load(Ordering::Relaxed));
+        let slot = Arc::new(Slot(Mutex::new(Some(candidates))));
         let Some(newcomers) = &self.newcomers else {
-            self.rest.insert(key.clone(), slot);
+            self.rest.insert(hash, slot);
             return true;
         };
-        if self.rest.contains_key(key) {
-            self.rest.insert(key.clone(), slot);
+        if self.rest.contains_key(&hash) {
+            self.rest.insert(hash, slot);
             return true;
         }
-        newcomers.insert(key.clone(), slot);
+        newcomers.insert(hash, slot);
         // What lay among the newcomers may have gone over to the rest meanwhile.
-        self.rest.invalidate(key);
+        self.rest.invalidate(&hash);
         if weight.div_ceil(UNIT) <= newcomers.policy().max_capacity().unwrap_or(u64::MAX) {
             return true;
         }
         // Too large for the newcomers' share: it goes over at once, and may be turned away there.
         self.settle();
-        self.rest.contains_key(key)
+        self.rest.contains_key(&hash)
     }
 
-    /// Removes what lies under a key; gives how many responses that were.
-    pub(super) fn remove(&self, key: &CacheKey) -> usize {
-        let count = self.get_again(key).len();
+    /// Removes what lies under the keys of this hash; gives how many responses that were.
+    pub(super) fn remove(&self, hash: u64) -> usize {
+        let found = if self.is_there(hash) { self.find_by(hash) } else { None };
         if let Some(newcomers) = &self.newcomers {
             // Something on its way from the newcomers to the rest lies in neither. While it is, moka holds
             // the key's lock, which an insertion waits for, but not the invalidation of what is not there.
-            newcomers.insert(key.clone(), Arc::new(Slot::empty()));
-            newcomers.invalidate(key);
+            newcomers.insert(hash, Arc::new(Slot::empty()));
+            newcomers.invalidate(&hash);
         }
-        self.rest.invalidate(key);
-        count
+        self.rest.invalidate(&hash);
+        found.map_or(0, |(_, candidates)| candidates.len())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (CacheKey, Candidates)> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Candidates> + '_ {
         // What goes over to the rest meanwhile is met there; the other way round it might be met nowhere.
-        self.newcomers.iter().flatten().chain(self.rest.iter()).filter_map(|(key, slot)| {
-            let candidates = slot.candidates.lock().clone()?;
-            Some((CacheKey::clone(&key), candidates))
-        })
+        self.newcomers.iter().flatten().chain(self.rest.iter()).filter_map(|(_, slot)| slot.0.lock().clone())
     }
 
     /// Another span of time begins.
@@ -216,18 +213,19 @@ impl Memory {
         self.tick.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Keys with at least `wanted` bytes under them, or all: those that were not used for the longest time. moka can't be
+    /// The hashes of keys with at least `wanted` bytes under them, or all: those that were not used for the longest time. moka can't be
     /// given another capacity, so that whoever wants it smaller has to remove these.
-    pub(super) fn longest_unused(&self, wanted: u64) -> Vec<CacheKey> {
+    pub(super) fn longest_unused(&self, wanted: u64) -> Vec<u64> {
         let now = self.tick.load(Ordering::Relaxed);
         // By the length of the age in bits: what was used just now, a tick ago, two or three, four to seven...
         let age = |slot: &Slot| {
-            (u32::BITS - now.wrapping_sub(slot.used.load(Ordering::Relaxed)).leading_zeros()) as usize
+            let unused = slot.0.lock().as_ref().map_or(0, |found| found.unused_for(now));
+            (u32::BITS - unused.leading_zeros()) as usize
         };
         let slots = || self.newcomers.iter().flatten().chain(self.rest.iter());
         let mut ages = [0; u32::BITS as usize + 1];
         for (_, slot) in slots() {
-            ages[age(&slot)] += slot.weight;
+            ages[age(&slot)] += slot.weight();
         }
         // All of what is older than `youngest`, and of that age what is wanted still.
         let (mut youngest, mut rest) = (ages.len(), wanted);
@@ -238,22 +236,22 @@ impl Memory {
             }
             rest -= ages[youngest];
         }
-        let mut keys = Vec::new();
-        for (key, slot) in slots() {
+        let mut hashes = Vec::new();
+        for (hash, slot) in slots() {
             let age = age(&slot);
             if age > youngest || (age == youngest && rest > 0) {
                 if age == youngest {
-                    rest = rest.saturating_sub(slot.weight);
+                    rest = rest.saturating_sub(slot.weight());
                 }
-                keys.push(CacheKey::clone(&key));
+                hashes.push(*hash);
             }
         }
-        keys
+        hashes
     }
 
-    /// Removes what lies under a key to make room.
-    pub(super) fn evict(&self, key: &CacheKey) {
-        let count = self.remove(key);
+    /// Removes what lies under the keys of this hash to make room.
+    pub(super) fn evict(&self, hash: u64) {
+        let count = self.remove(hash);
         self.counters.evicted.fetch_add(count as u64, Ordering::Relaxed);
     }
 
@@ -287,18 +285,22 @@ impl Memory {
 
 impl Slot {
     fn empty() -> Self {
-        Self { candidates: Mutex::new(None), weight: 0, used: AtomicU32::new(0) }
+        Self(Mutex::new(None))
+    }
+
+    fn weight(&self) -> u64 {
+        self.0.lock().as_ref().map_or(0, Candidates::weight)
     }
 }
 
 fn slots(
     capacity: u64,
     policy: EvictionPolicy,
-    listener: impl Fn(Arc<CacheKey>, Arc<Slot>, RemovalCause) + Send + Sync + 'static,
+    listener: impl Fn(Arc<u64>, Arc<Slot>, RemovalCause) + Send + Sync + 'static,
 ) -> Slots {
     Cache::builder()
         .max_capacity(capacity / UNIT)
-        .weigher(|_, slot: &Arc<Slot>| u32::try_from(slot.weight.div_ceil(UNIT)).unwrap_or(u32::MAX))
+        .weigher(|_, slot: &Arc<Slot>| u32::try_from(slot.weight().div_ceil(UNIT)).unwrap_or(u32::MAX))
         .eviction_policy(policy)
         .eviction_listener(listener)
         .build_with_hasher(Prehashed::default())
@@ -306,10 +308,10 @@ fn slots(
 
 impl Counters {
     fn gone(&self, slot: &Slot, cause: RemovalCause) {
-        let Some(candidates) = slot.candidates.lock().take() else { return };
+        let Some(candidates) = slot.0.lock().take() else { return };
         let responses = candidates.len() as u64;
         self.responses.fetch_sub(responses, Ordering::Relaxed);
-        self.bytes.fetch_sub(slot.weight, Ordering::Relaxed);
+        self.bytes.fetch_sub(candidates.weight(), Ordering::Relaxed);
         if cause == RemovalCause::Size {
             self.evicted.fetch_add(responses, Ordering::Relaxed);
         }

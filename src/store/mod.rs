@@ -20,6 +20,7 @@ mod generation;
 mod index;
 mod key;
 mod memory;
+mod response;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,17 +28,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::body::{self, Budget, Reservation};
+use crate::body::{self, Budget, Reservation, StoredBody};
 use crate::policy::{Reason, StoredHead};
 
 pub use fill::Fill;
 pub use generation::Generation;
-pub use index::{Candidates, StoredResponse};
+pub use index::Candidates;
 pub use key::CacheKey;
+pub use response::StoredResponse;
 
 use generation::Generations;
-use index::overhead;
 use memory::Memory;
+use response::cost;
 
 /// The store's figures.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,48 +221,53 @@ impl Store {
         &self,
         key: &CacheKey,
         generation: Generation,
-        old: &Arc<StoredResponse>,
+        old: &StoredResponse,
         head: StoredHead,
-    ) -> (Arc<StoredResponse>, bool) {
-        let response = StoredResponse::new(head, old.body.clone());
-        let (response, kept) = self.0.keep(key, generation, response, Some(old));
+    ) -> (StoredResponse, bool) {
+        let (response, kept) = self.0.keep(key, generation, head, old.body(), Some(old));
         (response, kept.map_err(|reason| self.0.refused(reason)).is_ok())
     }
 
-    /// Stores a response that is already there, such as one that was put together from parts.
+    /// Stores a response that is already there, such as one that was put together from parts. Gives it, and whether it
+    /// is stored.
     pub fn insert(
         &self,
         key: &CacheKey,
         generation: Generation,
-        response: StoredResponse,
-    ) -> Result<Arc<StoredResponse>, Reason> {
-        let limit = self.0.figures.load().max_object;
-        if response.body.len() > limit {
-            return Err(self.0.refused(Reason::TooLarge));
-        }
-        let (response, kept) = self.0.keep(key, generation, response, None);
-        kept.map(|()| response).map_err(|reason| self.0.refused(reason))
+        head: StoredHead,
+        body: StoredBody,
+    ) -> (StoredResponse, Result<(), Reason>) {
+        let (response, kept) = if body.len() > self.0.figures.load().max_object {
+            (self.apart(key, head, body), Err(Reason::TooLarge))
+        } else {
+            self.0.keep(key, generation, head, body, None)
+        };
+        (response, kept.map_err(|reason| self.0.refused(reason)))
+    }
+
+    /// A response that is not to be stored, in the form of those that are.
+    pub fn apart(&self, key: &CacheKey, head: StoredHead, body: StoredBody) -> StoredResponse {
+        StoredResponse::new(key, head, body, None)
     }
 
     /// Removes one stored response; false if it is no longer there. The generation stays.
-    pub fn remove(&self, key: &CacheKey, response: &Arc<StoredResponse>) -> bool {
-        let _held = self.0.lock(key);
+    pub fn remove(&self, key: &CacheKey, response: &StoredResponse) -> bool {
+        let _held = self.0.lock(key.hash64());
         let before = self.0.memory.get_again(key);
         let after = before.without(response);
         if after.len() == before.len() {
             return false;
         }
-        let weight = after.weight(key);
-        self.0.memory.put(key, after, weight);
+        self.0.memory.put(key, after);
         true
     }
 
     /// Removes all stored responses of a key and moves its generation, so that what is being fetched is not
     /// stored either. Gives how many there were. RFC 9111 section 4.4.
     pub fn invalidate(&self, key: &CacheKey) -> usize {
-        let _held = self.0.lock(key);
+        let _held = self.0.lock(key.hash64());
         self.0.generations.advance(key);
-        self.0.memory.remove(key)
+        self.0.memory.remove(key.hash64())
     }
 
     /// Removes everything, and stores nothing that is being fetched. Gives how many there were.
@@ -275,9 +282,9 @@ impl Store {
             self.0.generations.advance_all();
         }
         let mut count = 0;
-        for (key, candidates) in self.0.memory.iter() {
-            if matches(key.as_str()) {
-                count += if dry_run { candidates.len() } else { self.invalidate(&key) };
+        for candidates in self.0.memory.iter() {
+            if let Some(url) = candidates.url().filter(|url| matches(url)) {
+                count += if dry_run { candidates.len() } else { self.invalidate(&CacheKey::from_text(url)) };
             }
         }
         count
@@ -289,16 +296,16 @@ impl Store {
             self.0.generations.advance_all();
         }
         let mut count = 0;
-        for (key, candidates) in self.0.memory.iter() {
+        for candidates in self.0.memory.iter() {
             for response in candidates.iter().filter(|response| matches(response)) {
-                count += usize::from(dry_run || self.remove(&key, response));
+                count += usize::from(dry_run || self.remove(&CacheKey::from_text(response.url()), response));
             }
         }
         count
     }
 
-    /// All keys with their stored responses, in no order. Meant for people who ask, not for every request.
-    pub fn iter(&self) -> impl Iterator<Item = (CacheKey, Candidates)> + '_ {
+    /// The stored responses of each key, in no order. Meant for people who ask, not for every request.
+    pub fn iter(&self) -> impl Iterator<Item = Candidates> + '_ {
         self.0.memory.iter()
     }
 
@@ -366,8 +373,8 @@ impl Figures {
 const LOCKS: usize = 64;
 
 impl Inner {
-    fn lock(&self, key: &CacheKey) -> MutexGuard<'_, ()> {
-        self.locks[key.hash64() as usize % LOCKS].lock()
+    fn lock(&self, hash: u64) -> MutexGuard<'_, ()> {
+        self.locks[hash as usize % LOCKS].lock()
     }
 
     // Room in the ledger. moka removes what is too much only now and then: when there is none, it is made to.
@@ -397,9 +404,9 @@ impl Inner {
         if bytes == 0 {
             return;
         }
-        for key in self.memory.longest_unused(bytes) {
-            let _held = self.lock(&key);
-            self.memory.evict(&key);
+        for hash in self.memory.longest_unused(bytes) {
+            let _held = self.lock(hash);
+            self.memory.evict(hash);
         }
         self.memory.settle();
     }
@@ -418,21 +425,24 @@ impl Inner {
             None => figures.max_object_unknown_length,
         };
         let known = length.unwrap_or(0);
-        let account = self.reserve(overhead(head, key, body::pieces_of(known)) + known)?;
+        let account = self.reserve(cost(head, key, known, body::pieces_of(known)) + known)?;
         Ok((account, limit))
     }
 
-    // Pays for the head, then stores. Gives the response either way.
+    // Pays for a response, then stores it. Gives it either way.
     fn keep(
         &self,
         key: &CacheKey,
         generation: Generation,
-        mut response: StoredResponse,
-        replaces: Option<&Arc<StoredResponse>>,
-    ) -> (Arc<StoredResponse>, Result<(), Reason>) {
-        let paid = self.reserve(response.weight(key) - response.body.len());
-        let paid = paid.map(|account| response.account = Some(account));
-        let response = Arc::new(response);
+        head: StoredHead,
+        body: StoredBody,
+        replaces: Option<&StoredResponse>,
+    ) -> (StoredResponse, Result<(), Reason>) {
+        let (account, paid) = match self.reserve(cost(&head, key, body.len(), body.pieces())) {
+            Ok(account) => (Some(account), Ok(())),
+            Err(reason) => (None, Err(reason)),
+        };
+        let response = StoredResponse::new(key, head, body, account);
         let kept = paid.and_then(|()| self.commit(key, generation, &response, replaces));
         (response, kept)
     }
@@ -442,10 +452,10 @@ impl Inner {
         &self,
         key: &CacheKey,
         generation: Generation,
-        response: &Arc<StoredResponse>,
-        replaces: Option<&Arc<StoredResponse>>,
+        response: &StoredResponse,
+        replaces: Option<&StoredResponse>,
     ) -> Result<(), Reason> {
-        let _held = self.lock(key);
+        let _held = self.lock(key.hash64());
         if !self.generations.holds(key, generation) {
             return Err(Reason::Superseded);
         }
@@ -456,19 +466,19 @@ impl Inner {
         }
         let variants = self.figures.load().variants;
         let most = self.memory.capacity() / 2;
-        let (candidates, weight) = before.with(key, Arc::clone(response), replaces, variants, most);
+        let candidates = before.with(response, replaces, variants, most);
         let in_place = match &slot {
-            Some(slot) => self.memory.replace(slot, candidates, weight),
+            Some(slot) => self.memory.replace(slot, candidates),
             None => Err(candidates),
         };
         let kept = match in_place {
             Ok(()) => true,
-            Err(candidates) => self.memory.put(key, candidates, weight),
+            Err(candidates) => self.memory.put(key, candidates),
         };
         // An invalidation holds the lock, a purge moves the generation before it looks for what to remove:
         // either it sees what was put, or this sees the generation.
         if !self.generations.holds(key, generation) {
-            self.memory.remove(key);
+            self.memory.remove(key.hash64());
             return Err(Reason::Superseded);
         }
         if !kept {

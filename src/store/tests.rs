@@ -11,7 +11,7 @@ use super::*;
 use crate::body::{Gone, Reader, StoredBody};
 use crate::field::target::Target;
 use crate::policy::testing::World;
-use crate::policy::{Asked, Verdict};
+use crate::policy::{Asked, Candidate, Verdict};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -47,7 +47,7 @@ fn push(fill: &mut Fill, frame: Bytes) -> Result<(), Gone> {
 }
 
 /// Stores a body of that length in one frame.
-fn put(store: &Store, path: &str, variant: &str, length: u64) -> Result<Arc<StoredResponse>, Reason> {
+fn put(store: &Store, path: &str, variant: &str, length: u64) -> Result<StoredResponse, Reason> {
     let key = key(path);
     let mut fill = store.fill(&key, store.generation(), head(variant), Some(length))?;
     push(&mut fill, content(length)).unwrap();
@@ -70,12 +70,12 @@ fn what_was_filled_is_found_under_its_key() {
     assert!(store.candidates(&key("b")).is_empty());
     let candidates = store.candidates(&key("a"));
     assert_eq!(candidates.len(), 1);
-    assert!(Arc::ptr_eq(&candidates[0], &stored));
-    assert_eq!(candidates[0].body.to_bytes(), content(1000));
-    assert_eq!(candidates[0].head, head("text/html"));
+    assert!(candidates[0].is(&stored));
+    assert_eq!(candidates[0].body().to_bytes(), content(1000));
+    assert_eq!(candidates[0].head(), head("text/html").view());
     let stats = store.stats();
     assert_eq!((stats.entries, stats.stored, stats.filling), (1, 1, 0));
-    assert_eq!((stats.bytes, stats.stored_bytes), (stored.weight(&key("a")), stored.weight(&key("a"))));
+    assert_eq!((stats.bytes, stats.stored_bytes), (stored.weight(), stored.weight()));
 }
 
 #[test]
@@ -94,15 +94,14 @@ fn a_response_is_stored_before_its_reader_sees_the_end() {
         assert!(read().is_pending());
         let stored = fill.finish(None).unwrap();
         assert!(read().is_ready());
-        assert!(Arc::ptr_eq(&store.candidates(&key)[0], &stored));
+        assert!(store.candidates(&key)[0].is(&stored));
     }
 }
 
 #[test]
 fn variants_lie_side_by_side_and_replace_their_equals() {
     let store = Store::new(&Options { variants: 3, ..Options::of_capacity(MIB) }, &body::Options::default());
-    let lengths =
-        || store.candidates(&key("a")).iter().map(|response| response.body.len()).collect::<Vec<_>>();
+    let lengths = || store.candidates(&key("a")).iter().map(Candidate::length).collect::<Vec<_>>();
     for (variant, length) in [("a", 1), ("b", 2), ("c", 3)] {
         put(&store, "a", variant, length).unwrap();
     }
@@ -112,7 +111,7 @@ fn variants_lie_side_by_side_and_replace_their_equals() {
     put(&store, "a", "d", 4).unwrap();
     assert_eq!(lengths(), [4, 20, 3], "the oldest goes");
     assert_eq!(store.stats().entries, 3);
-    let second = Arc::clone(&store.candidates(&key("a"))[1]);
+    let second = store.candidates(&key("a"))[1].clone();
     assert!(store.remove(&key("a"), &second));
     assert!(!store.remove(&key("a"), &second));
     assert_eq!(lengths(), [4, 3]);
@@ -149,10 +148,11 @@ fn check_superseded(overtake: impl Fn(&Store) -> usize) {
     assert_eq!(fill.finish(None).unwrap_err(), Reason::Superseded);
     assert!(store.candidates(&key("a")).is_empty());
     assert_eq!(read(reader).unwrap(), content(100), "its readers get all of it");
-    let old = Arc::new(StoredResponse::new(head("old"), StoredBody::EMPTY));
+    let old = store.apart(&key("a"), head("old"), StoredBody::EMPTY);
     assert!(!store.freshen(&key("a"), generation, &old, head("old")).1);
-    let combined = StoredResponse::new(head("old"), StoredBody::EMPTY);
-    assert_eq!(store.insert(&key("a"), generation, combined).unwrap_err(), Reason::Superseded);
+    let combined = store.insert(&key("a"), generation, head("old"), StoredBody::EMPTY);
+    assert_eq!(combined.1, Err(Reason::Superseded));
+    drop(combined);
     assert_eq!(store.fill(&key("a"), generation, head("old"), None).unwrap_err(), Reason::Superseded);
     assert_eq!(store.stats().superseded, 4);
     assert_eq!(store.stats().bytes, 0);
@@ -187,8 +187,7 @@ fn a_purge_removes_what_matches_and_a_dry_run_only_counts() {
     assert!(store.is_current(&key("b"), generation));
     assert_eq!(store.purge(below, false), 3);
     assert_eq!(store.purge(below, false), 0);
-    let mut left: Vec<_> =
-        store.iter().map(|(key, candidates)| (key.to_string(), candidates.len())).collect();
+    let mut left: Vec<_> = store.iter().map(|found| (found.url().unwrap().to_owned(), found.len())).collect();
     left.sort();
     assert_eq!(left, [("http://example.com/b".to_owned(), 1)]);
     assert_eq!(store.clear(), 1);
@@ -204,14 +203,49 @@ fn a_freshened_response_has_the_new_head_and_the_same_body() {
     let generation = store.generation();
     let (new, is_kept) = store.freshen(&key("a"), generation, &old, head("c"));
     assert!(is_kept);
-    assert_eq!(new.body.to_bytes().as_ptr(), old.body.to_bytes().as_ptr());
-    assert!(!crate::policy::Candidate::marked_stale(&new));
+    assert_eq!(new.body().to_bytes().as_ptr(), old.body().to_bytes().as_ptr());
+    assert!(!new.marked_stale());
     let candidates = store.candidates(&key("a"));
     assert_eq!(candidates.len(), 2, "it takes the old one's place");
-    assert!(Arc::ptr_eq(&candidates[0], &new));
+    assert!(candidates[0].is(&new));
     drop((candidates, old));
     assert_eq!(store.stats().bytes, store.stats().stored_bytes);
     assert_eq!(store.stats().entries, 2);
+}
+
+#[test]
+fn a_body_of_any_size_is_found_as_it_was_stored_and_paid_for_until_its_last_reader_is_gone() {
+    let store = store(MIB);
+    for length in [0, 1, 4095, 4096, 4097, 70_000] {
+        let stored = put(&store, "a", "a", length).unwrap();
+        assert_eq!((stored.length(), stored.body().to_bytes()), (length, content(length)));
+        assert_eq!((stored.url(), stored.head()), (key("a").as_str(), head("a").view()));
+        let (freshened, _) = store.freshen(&key("a"), store.generation(), &stored, head("a"));
+        drop(stored);
+        assert_eq!(freshened.body().to_bytes(), content(length));
+        let one = store.stats().bytes;
+        assert_eq!((one, store.stats().stored_bytes), (freshened.weight(), freshened.weight()));
+        let part = freshened.body().slice(length / 2..length);
+        drop(freshened);
+        assert_eq!(store.invalidate(&key("a")), 1);
+        assert_eq!(part.to_bytes(), content(length).slice(length as usize / 2..));
+        assert_eq!(store.stats().bytes > 0, length > 0, "{length}");
+        drop(part);
+        assert_eq!(store.stats().bytes, 0, "{length}");
+    }
+}
+
+#[test]
+fn keys_of_one_hash_are_told_apart() {
+    let store = store(MIB);
+    put(&store, "a", "a", 10).unwrap();
+    let other = CacheKey::of_hash("http://example.com/b", key("a").hash64());
+    assert!(store.candidates(&other).is_empty() && store.candidates_again(&other).is_empty());
+    store.insert(&other, store.generation(), head("a"), content(20).into()).1.unwrap();
+    assert!(store.candidates(&key("a")).is_empty(), "one of them at a time");
+    assert_eq!(store.candidates(&other)[0].length(), 20);
+    store.settle();
+    assert_eq!((store.stats().entries, store.stats().bytes), (1, store.candidates(&other).weight()));
 }
 
 /// The head of a response that came that many seconds after the start.
@@ -223,7 +257,7 @@ fn head_at(seconds: i64) -> StoredHead {
     }
 }
 
-fn put_at(store: &Store, seconds: i64) -> Arc<StoredResponse> {
+fn put_at(store: &Store, seconds: i64) -> StoredResponse {
     let mut fill = store.fill(&key("a"), store.generation(), head_at(seconds), Some(1)).unwrap();
     push(&mut fill, content(1)).unwrap();
     fill.finish(None).unwrap()
@@ -236,9 +270,9 @@ fn a_body_that_took_long_does_not_replace_a_newer_response() {
     let newer = put_at(&store, 5);
     push(&mut slow, content(2)).unwrap();
     assert_eq!(slow.finish(None).unwrap_err(), Reason::Superseded);
-    assert!(Arc::ptr_eq(&store.candidates(&key("a"))[0], &newer));
+    assert!(store.candidates(&key("a"))[0].is(&newer));
     put_at(&store, 6);
-    assert_eq!(store.candidates(&key("a"))[0].head, head_at(6));
+    assert_eq!(store.candidates(&key("a"))[0].head(), head_at(6).view());
 }
 
 #[test]
@@ -248,7 +282,7 @@ fn a_late_304_does_not_bring_back_what_was_replaced() {
     let old = put_at(&store, 0);
     let newer = put_at(&store, 5);
     assert!(!store.freshen(&key, generation, &old, head_at(6)).1);
-    assert!(Arc::ptr_eq(&store.candidates(&key)[0], &newer));
+    assert!(store.candidates(&key)[0].is(&newer));
     // What had to go only for want of room comes back.
     assert!(store.remove(&key, &newer));
     assert!(store.freshen(&key, generation, &old, head_at(7)).1);
@@ -299,7 +333,7 @@ fn what_is_evicted_but_still_read_leaves_no_room_for_fills() {
         let mut held = Vec::new();
         let refused = (0..100).find_map(|n| match put(&store, &n.to_string(), "x", 100 * KIB) {
             Ok(stored) => {
-                held.push(stored.body.clone());
+                held.push(stored.body());
                 None
             }
             Err(reason) => Some(reason),
@@ -336,7 +370,7 @@ fn a_full_store_takes_newcomers_and_finds_them_again() {
         assert!(stats.evicted > 1000 && stats.entries > 500, "{stats:?}");
         assert!(stats.stored_bytes <= stats.capacity / 8 * 7 + KIB);
         assert_eq!(stats.bytes, stats.stored_bytes);
-        assert_eq!(store.iter().map(|(_, candidates)| candidates.len() as u64).sum::<u64>(), stats.entries);
+        assert_eq!(store.iter().map(|candidates| candidates.len() as u64).sum::<u64>(), stats.entries);
         assert_eq!(store.clear() as u64, stats.entries);
         assert_eq!(store.stats().bytes, 0);
     }
@@ -588,7 +622,7 @@ fn what_is_as_heavy_takes_the_place_of_what_lies_there() {
     for _ in 0..100 {
         let newest = put(&store, "a", "a", 1000).unwrap();
         let candidates = store.candidates(&key("a"));
-        assert!(candidates.len() == 1 && Arc::ptr_eq(&candidates[0], &newest));
+        assert!(candidates.len() == 1 && candidates[0].is(&newest));
     }
     drop(first);
     store.settle();

@@ -12,7 +12,7 @@ use larder::field::cache_control::Delta;
 use larder::field::{list, treatment};
 use larder::policy::rules::{Override, Rule};
 use larder::policy::{
-    self, Answer, Asked, Candidate, Fields, HeadEffect, Options, Plan, Reason, Reply, RequestFacts,
+    self, Answer, Asked, Candidate, FieldLines, Head, HeadEffect, Options, Plan, Reason, Reply, RequestFacts,
     SetCookie, Source, StoredHead, Terms, Verdict, explain,
 };
 
@@ -196,8 +196,8 @@ struct Stored {
 }
 
 impl Candidate for Stored {
-    fn head(&self) -> &StoredHead {
-        &self.head
+    fn head(&self) -> Head<'_> {
+        self.head.view()
     }
 
     fn marked_stale(&self) -> bool {
@@ -217,7 +217,7 @@ impl Words {
         Self(plain_members(lines))
     }
 
-    fn of_fields(fields: &Fields) -> Self {
+    fn of_fields(fields: FieldLines<'_>) -> Self {
         Self::of(&fields.get_all(&header::CACHE_CONTROL).collect::<Vec<_>>())
     }
 
@@ -405,12 +405,12 @@ impl World {
         assert!(ask.method == Method::GET || ask.method == Method::HEAD, "{}", ask.method);
         assert!(!ask.has_content && !words.says("no-store"));
         self.selects(ask, stored);
-        if !self.is_plain(|name| stored.head.fields.contains(name)) {
+        if !self.is_plain(|name| stored.head.fields().contains(name)) {
             return;
         }
         assert!(!words.says("no-cache"), "served against the request's no-cache");
         assert!(!stored.marked, "served although a HEAD showed that it is outdated");
-        let said = Words::of_fields(&stored.head.fields);
+        let said = Words::of_fields(stored.head.fields());
         assert!(!said.says("no-cache"), "served without validation");
         let Some(stale_for) = staleness(stored, &said) else { return };
         if stale_for >= 0 {
@@ -436,7 +436,7 @@ impl World {
 
     /// The request says what the one said that the response was stored for, in all that Vary names.
     fn selects(&self, ask: &Ask, stored: &Stored) {
-        let vary: Vec<HeaderValue> = stored.head.fields.get_all(&header::VARY).collect();
+        let vary: Vec<HeaderValue> = stored.head.fields().get_all(&header::VARY).collect();
         for (name, _) in plain_members(&vary) {
             assert!(name != "*", "Vary: * was served");
             let Ok(name) = HeaderName::try_from(name) else { continue };
@@ -466,11 +466,11 @@ impl World {
     fn serve(&self, ask: &Ask, index: usize, validated: bool) {
         let stored = &self.stored[index];
         let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
-        let freshness = policy::freshness(&stored.head, &self.terms());
+        let freshness = policy::freshness(stored.head.view(), &self.terms());
         assert!(freshness.lifetime >= 0 && freshness.current_age >= 0);
         for headers in [
-            policy::served_fields(&stored.head, &freshness, validated),
-            policy::not_modified_fields(&stored.head, &freshness),
+            policy::served_fields(stored.head.view(), &freshness, validated),
+            policy::not_modified_fields(stored.head.view(), &freshness),
         ] {
             let ages: Vec<_> = headers.get_all(header::AGE).iter().collect();
             assert!(ages.len() == 1 && ages[0].as_bytes().iter().all(u8::is_ascii_digit), "{ages:?}");
@@ -484,7 +484,7 @@ impl World {
             assert!(!headers.keys().any(no_trace));
         }
         let whole = stored.head.completeness.complete_length(Some(stored.length));
-        match policy::answer(&facts, &stored.head, whole, self.options.max_ranges) {
+        match policy::answer(&facts, stored.head.view(), whole, self.options.max_ranges) {
             Answer::Whole => assert!(stored.head.is_complete()),
             Answer::Missing => assert!(!stored.head.is_complete()),
             Answer::NotModified => assert!(facts.has_conditions()),
@@ -561,7 +561,7 @@ impl World {
         let named =
             policy::variant_by_etag(&self.stored, &given.headers).filter(|_| asks && given.status == 304);
         let asked = match named {
-            Some(index) => Asked::Validation(&self.stored[index].head),
+            Some(index) => Asked::Validation(self.stored[index].head.view()),
             None if asks => Asked::Variants,
             None => Asked::Plain,
         };
@@ -578,9 +578,10 @@ impl World {
         };
         let Some(at) = index else { return };
         let mut outgoing = ask.headers.clone();
-        policy::conditional(&mut outgoing, &self.stored[at].head);
+        policy::conditional(&mut outgoing, self.stored[at].head.view());
         if dice.once_in(5) {
-            if let Some(reason) = policy::stale_on_failure(&facts, &self.stored[at].head, &self.terms()) {
+            if let Some(reason) = policy::stale_on_failure(&facts, self.stored[at].head.view(), &self.terms())
+            {
                 self.serves_stale(at, reason);
                 self.serve(ask, at, false);
             }
@@ -589,7 +590,7 @@ impl World {
         let given = self.origin(dice);
         let verdict = policy::verdict(
             &facts,
-            Asked::Validation(&self.stored[at].head),
+            Asked::Validation(self.stored[at].head.view()),
             &self.reply(&given),
             &self.terms(),
         );
@@ -602,7 +603,7 @@ impl World {
         let given = self.origin(dice);
         let verdict = policy::verdict(
             &facts,
-            Asked::Rest(&self.stored[index].head),
+            Asked::Rest(self.stored[index].head.view()),
             &self.reply(&given),
             &self.terms(),
         );
@@ -632,7 +633,13 @@ impl World {
         let given = self.origin(dice);
         let facts = RequestFacts::of(&ask.method, &ask.headers, ask.has_content);
         let stored = &self.stored[index];
-        match policy::head_effect(&facts, &stored.head, stored.length, &self.reply(&given), &self.terms()) {
+        match policy::head_effect(
+            &facts,
+            stored.head.view(),
+            stored.length,
+            &self.reply(&given),
+            &self.terms(),
+        ) {
             HeadEffect::None => {}
             HeadEffect::Freshen(head) => {
                 self.may_keep(ask, &given.headers, &head, true);
@@ -654,7 +661,7 @@ impl World {
                 self.may_keep(ask, &given.headers, &head, false);
                 assert!(given.framing_ok && given.status != 304 && ask.method == Method::GET);
                 let same = |name: &HeaderName| {
-                    let stored: Vec<HeaderValue> = head.fields.get_all(name).collect();
+                    let stored: Vec<HeaderValue> = head.fields().get_all(name).collect();
                     stored.iter().eq(given.headers.get_all(name).iter())
                 };
                 for name in given.headers.keys().filter(|name| **name != header::AGE) {
@@ -670,7 +677,7 @@ impl World {
                 // It is the whole that is kept, under what both parts said.
                 let pieces = || combined.pieces.iter().map(|piece| piece.at.end - piece.at.start).sum();
                 let complete = combined.head.is_complete();
-                let length = combined.head.expected_length().or_else(|| complete.then(pieces));
+                let length = combined.head.view().expected_length().or_else(|| complete.then(pieces));
                 if let Some(index) = index {
                     self.stored.remove(index);
                 }
@@ -683,14 +690,14 @@ impl World {
                     given.status == 304
                         && !only_here
                             .keys()
-                            .any(|name| head.fields.get(name) == only_here.get(name).cloned()
+                            .any(|name| head.fields().get(name) == only_here.get(name).cloned()
                                 && *name != header::SET_COOKIE)
                 );
-                let (length, old) = (self.stored[index].length, &self.stored[index].head);
+                let (length, old) = (self.stored[index].length, self.stored[index].head.view());
                 // Nothing that was stored is lost.
-                for (name, value) in old.fields.iter() {
+                for (name, value) in old.fields().iter() {
                     let replaced = given.headers.contains_key(&name) || name == header::DATE;
-                    assert!(replaced || head.fields.get_all(&name).any(|known| known == value), "{name}");
+                    assert!(replaced || head.fields().get_all(&name).any(|known| known == value), "{name}");
                 }
                 if head.selecting == old.selecting {
                     self.stored.remove(index);
@@ -732,18 +739,18 @@ impl World {
 
     /// What no response that is kept for others may say.
     fn may_keep(&self, ask: &Ask, received: &HeaderMap, head: &StoredHead, freshened: bool) {
-        let hop = head.fields.iter().find(|(name, _)| treatment::of(name).hop_by_hop);
+        let hop = head.fields().iter().find(|(name, _)| treatment::of(name).hop_by_hop);
         assert!(hop.is_none(), "{hop:?}");
-        let vary: Vec<HeaderValue> = head.fields.get_all(&header::VARY).collect();
+        let vary: Vec<HeaderValue> = head.fields().get_all(&header::VARY).collect();
         assert!(!plain_members(&vary).iter().any(|(name, _)| name == "*"), "Vary: * was stored");
         let words = Words::of_map(&ask.headers);
         assert!(freshened || !words.says("no-store"), "stored against the request's no-store");
         assert!(!ask.has_content && head.status != 304 && !head.status.is_informational());
-        if !self.is_plain(|name| head.fields.contains(name) || received.contains_key(name)) {
+        if !self.is_plain(|name| head.fields().contains(name) || received.contains_key(name)) {
             return;
         }
-        let said = Words::of_fields(&head.fields);
-        let odd = head.fields.get_all(&header::CACHE_CONTROL).any(|line| line.as_bytes().contains(&b'"'));
+        let said = Words::of_fields(head.fields());
+        let odd = head.fields().get_all(&header::CACHE_CONTROL).any(|line| line.as_bytes().contains(&b'"'));
         assert!(!said.says("no-store") || said.says("must-understand") || odd, "no-store was stored");
         assert!(!said.names("private"), "private was stored");
         let shared = said.says("public") || said.seconds("s-maxage").is_some() || odd;
@@ -755,10 +762,10 @@ impl World {
         }
         if received.contains_key(header::SET_COOKIE)
             && self.options.set_cookie == SetCookie::Strict
-            && head.fields.contains(&header::SET_COOKIE)
+            && head.fields().contains(&header::SET_COOKIE)
         {
             let same = head
-                .fields
+                .fields()
                 .get_all(&header::SET_COOKIE)
                 .any(|line| received.get_all(header::SET_COOKIE).iter().any(|other| *other == line));
             assert!(shared || !same || said.names("s-maxage"), "a cookie was stored");
@@ -769,17 +776,18 @@ impl World {
         // A part that has come whole joins what is stored of the same representation.
         if !head.is_complete() {
             let joined = self.stored.iter().enumerate().find_map(|(index, stored)| {
-                policy::combine(&stored.head, &head, &self.terms()).map(|combined| (index, combined))
+                policy::combine(stored.head.view(), head.view(), &self.terms())
+                    .map(|combined| (index, combined))
             });
             if let Some((index, combined)) = joined {
-                self.pieces(index, &combined, head.expected_length());
+                self.pieces(index, &combined, head.view().expected_length());
                 let length = combined.pieces.iter().map(|piece| piece.at.end - piece.at.start).sum();
-                assert_eq!(combined.head.expected_length().unwrap_or(length), length);
+                assert_eq!(combined.head.view().expected_length().unwrap_or(length), length);
                 self.stored.remove(index);
                 return self.push(*combined.head, ask, length);
             }
         }
-        let length = head.expected_length().or(length).unwrap_or(10);
+        let length = head.view().expected_length().or(length).unwrap_or(10);
         self.push(head, ask, length);
     }
 
@@ -795,8 +803,8 @@ impl World {
     /// Stale on an error: not what its origin said must be validated.
     fn serves_stale(&self, index: usize, _: Reason) {
         let stored = &self.stored[index];
-        if self.is_plain(|name| stored.head.fields.contains(name)) {
-            let said = Words::of_fields(&stored.head.fields);
+        if self.is_plain(|name| stored.head.fields().contains(name)) {
+            let said = Words::of_fields(stored.head.fields());
             assert!(
                 !said.forbids_stale() && !said.names("s-maxage"),
                 "served stale on an error against its origin's word"
@@ -808,7 +816,8 @@ impl World {
 /// For how long it has been stale, at least, by what it says plainly; negative: it may be fresh. Milliseconds.
 fn staleness(stored: &Stored, said: &Words) -> Option<i64> {
     let lifetime = if said.names("s-maxage") { said.seconds("s-maxage")? } else { said.seconds("max-age")? };
-    let odd = stored.head.fields.get_all(&header::CACHE_CONTROL).any(|line| line.as_bytes().contains(&b'"'));
+    let odd =
+        stored.head.fields().get_all(&header::CACHE_CONTROL).any(|line| line.as_bytes().contains(&b'"'));
     let age = stored.head.facts.age_value.map_or(0, Delta::millis);
     (!odd).then(|| stored.passed + age - lifetime * 1000)
 }

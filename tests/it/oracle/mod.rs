@@ -98,8 +98,8 @@ fn map(lines: &Lines) -> HeaderMap {
 
 /// A lifetime in seconds, 0 where the response may not be used without asking.
 fn lifetime(head: &StoredHead, terms: &Terms<'_>) -> f64 {
-    let whole = head.facts.directives.no_cache == larder::field::cache_control::NoCache::Whole;
-    if whole { 0.0 } else { policy::freshness(head, terms).lifetime as f64 / 1000.0 }
+    let whole = head.facts.directives.no_cache.is_whole();
+    if whole { 0.0 } else { policy::freshness(head.view(), terms).lifetime as f64 / 1000.0 }
 }
 
 fn text(value: &HeaderValue) -> String {
@@ -146,7 +146,7 @@ fn ours(case: &Case) -> (Says, Option<StoredHead>) {
     };
     let Some(head) = stored else { return (says, None) };
     says.lifetime = lifetime(&head, &later);
-    says.age = policy::freshness(&head, &later).current_age as f64 / 1000.0;
+    says.age = policy::freshness(head.view(), &later).current_age as f64 / 1000.0;
     let asking = map(&case.asking);
     let method = Method::from_bytes(case.asking_method.as_bytes()).unwrap();
     let facts = RequestFacts::of(&method, &asking, false);
@@ -159,13 +159,13 @@ fn ours(case: &Case) -> (Says, Option<StoredHead>) {
     };
     if matches!(plan, Plan::Revalidate { .. }) && method == Method::GET {
         let mut sent = asking.clone();
-        policy::conditional(&mut sent, &head);
+        policy::conditional(&mut sent, head.view());
         says.conditions =
             Some([header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE].map(|name| sent.get(name).map(text)));
         let answer = map(&case.answer);
         let verdict = policy::verdict(
             &facts,
-            Asked::Validation(&head),
+            Asked::Validation(head.view()),
             &reply(case.answer_status, &answer, later.now),
             &later,
         );
@@ -183,7 +183,7 @@ fn ours(case: &Case) -> (Says, Option<StoredHead>) {
         if let Some(updated) = updated {
             says.outcome = Some(Outcome::Freshened);
             let mut fields: BTreeMap<String, String> = BTreeMap::new();
-            for (name, value) in updated.fields.iter() {
+            for (name, value) in updated.fields().iter() {
                 match fields.entry(name.as_str().to_owned()) {
                     Entry::Vacant(place) => drop(place.insert(text(&value))),
                     // Node hands over one Expires only.
@@ -191,8 +191,10 @@ fn ours(case: &Case) -> (Says, Option<StoredHead>) {
                     Entry::Occupied(mut joined) => *joined.get_mut() += &format!(", {}", text(&value)),
                 }
             }
-            says.after =
-                Some(After { age: policy::freshness(&updated, &later).current_age as f64 / 1000.0, fields });
+            says.after = Some(After {
+                age: policy::freshness(updated.view(), &later).current_age as f64 / 1000.0,
+                fields,
+            });
         }
     }
     (says, Some(*head))

@@ -298,7 +298,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
         right: EITHER,
         section: "RFC 9111 section 5.2.2.4",
         says: "what must be validated and can't be is not stored",
-        applies: |pair| pair.they_store(Reason::NoCache) && pair.said().no_cache == NoCache::Whole,
+        applies: |pair| pair.they_store(Reason::NoCache) && pair.said().no_cache.is_whole(),
     },
     Explained {
         aspect: Aspect::Storable,
@@ -351,7 +351,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
                 || said.max_age.is_some()
                     && pair.times("max-age") > 0
                     && lines(&pair.case.response, "cache-control").any(|line| line.contains("Max-Age"))
-                || said.no_cache != NoCache::Absent && unseen("no-cache") && pair.ours.lifetime <= 0.0
+                || said.no_cache != NoCache::ABSENT && unseen("no-cache") && pair.ours.lifetime <= 0.0
         },
     },
     Explained {
@@ -384,7 +384,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
         right: OURS,
         section: "RFC 9111 section 5.2.2.4",
         says: "a qualified no-cache is about the fields that it names",
-        applies: |pair| pair.only_we_hold() && matches!(pair.said().no_cache, NoCache::Fields(_)),
+        applies: |pair| pair.only_we_hold() && pair.said().no_cache.fields().is_some(),
     },
     Explained {
         aspect: Aspect::Lifetime,
@@ -505,7 +505,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
             let said = pair.said();
             pair.only_they_answer()
                 && !pair.fresh()
-                && (said.no_cache == NoCache::Whole || said.s_maxage.is_some() || said.proxy_revalidate)
+                && (said.no_cache.is_whole() || said.s_maxage.is_some() || said.proxy_revalidate)
         },
     },
     Explained {
@@ -723,7 +723,7 @@ pub(super) const EXPLAINED: &[Explained] = &[
             let forbidden = said.must_revalidate
                 || said.proxy_revalidate
                 || said.s_maxage.is_some()
-                || said.no_cache == NoCache::Whole;
+                || said.no_cache.is_whole();
             pair.theirs.outcome == Some(Outcome::Stale)
                 && pair.ours.outcome == Some(Outcome::Other)
                 && forbidden
