@@ -66,6 +66,9 @@ impl std::fmt::Debug for Delta {
     }
 }
 
+/// Bytes that an allocator adds to an allocation: a header, and on the average half of what it rounds to.
+pub(crate) const ALLOCATOR: usize = 16;
+
 /// What no-cache says: nothing, or that the response needs validation, or only some of its fields. In as much room as a
 /// pointer, since few stored responses say anything, and all would be as large.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,8 +85,17 @@ impl NoCache {
     }
 
     /// Only these fields do; without any, the whole does.
-    pub(crate) fn of(names: Vec<HeaderName>) -> Self {
+    pub(crate) fn of(mut names: Vec<HeaderName>) -> Self {
+        names.shrink_to_fit();
         Self(Some(Box::new(names)))
+    }
+
+    /// Bytes on the heap, with those that an allocator adds.
+    pub fn weight(&self) -> usize {
+        let name = |name: &HeaderName| size_of::<HeaderName>() + ALLOCATOR + name.as_str().len();
+        self.0
+            .as_ref()
+            .map_or(0, |names| 2 * ALLOCATOR + size_of_val(&**names) + names.iter().map(name).sum::<usize>())
     }
 
     /// Whether the response needs validation.
@@ -113,6 +125,7 @@ impl NoCache {
             _ if more == Self::ABSENT => {}
             _ => known.clear(),
         }
+        known.shrink_to_fit();
     }
 }
 

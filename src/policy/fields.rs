@@ -90,8 +90,8 @@ struct Made {
     /// Where its bytes lie. Others may lie there since.
     address: usize,
     of: Of,
-    /// What the map was made of, and the map.
-    map: Option<(Box<[u8]>, HeaderMap)>,
+    /// A copy of the bytes, and the map, whose values are slices of it.
+    map: Option<(Bytes, HeaderMap)>,
 }
 
 /// The response that a map is for.
@@ -131,6 +131,7 @@ impl Fields {
             blob.clear();
             put(blob);
             let fields = Self(blob.as_slice().into());
+            blob.clear();
             blob.shrink_to(KEPT_BLOB);
             fields
         })
@@ -204,7 +205,7 @@ impl<'a> FieldLines<'a> {
 
     /// All field lines in order. Values are slices of one copy.
     pub fn iter(self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + 'a {
-        let blob = Bytes::copy_from_slice(self.0);
+        let blob = self.to_blob();
         self.each().filter_map(move |(name, line)| Some((name.to_name()?, self.value(&blob, line)?)))
     }
 
@@ -246,13 +247,13 @@ impl<'a> FieldLines<'a> {
     /// A thread keeps the maps of heads that it made more than once lately: to clone one costs a third of
     /// making it.
     pub(crate) fn to_served(self, of: Of, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-        let make = || {
-            let mut map = self.to_map_where(ADDED, keep);
+        let make = |blob: &Bytes| {
+            let mut map = self.to_map_of(blob, ADDED, keep);
             places::keep(&mut map);
             map
         };
         if self.0.len() > KEPT_BLOB {
-            return make();
+            return make(&self.to_blob());
         }
         let address = self.0.as_ptr() as usize;
         MADE.with_borrow_mut(|made| {
@@ -262,14 +263,15 @@ impl<'a> FieldLines<'a> {
                 Some(Made { address: at, of: known, map }) if (*at, *known) == (address, of) => match map {
                     Some((fields, map)) if **fields == *self.0 => map.clone(),
                     _ => {
-                        let new = make();
-                        *map = Some((self.0.into(), new.clone()));
+                        let blob = self.to_blob();
+                        let new = make(&blob);
+                        *map = Some((blob, new.clone()));
                         new
                     }
                 },
                 _ => {
                     *place = Some(Made { address, of, map: None });
-                    make()
+                    make(&self.to_blob())
                 }
             }
         })
@@ -277,14 +279,24 @@ impl<'a> FieldLines<'a> {
 
     /// As a map of the fields whose name `keep` takes, with room for `spare` more.
     pub(crate) fn to_map_where(self, spare: usize, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+        self.to_map_of(&self.to_blob(), spare, keep)
+    }
+
+    /// The same, of slices of `blob`, which is a copy of these.
+    fn to_map_of(self, blob: &Bytes, spare: usize, keep: impl Fn(&HeaderName) -> bool) -> HeaderMap {
         let mut map = HeaderMap::try_with_capacity(self.len().saturating_add(spare)).unwrap_or_default();
-        for (name, value) in self.iter() {
+        for (name, line) in self.each() {
+            let (Some(name), Some(value)) = (name.to_name(), self.value(blob, line)) else { continue };
             // What does not fit did not come out of a map: there is no such field.
             if keep(&name) && map.try_append(name, value).is_err() {
                 break;
             }
         }
         map
+    }
+
+    fn to_blob(self) -> Bytes {
+        Bytes::copy_from_slice(self.0)
     }
 
     /// A line as a slice of `blob`, which is a copy of these.
@@ -429,6 +441,22 @@ mod tests {
         ]);
         let values: usize = map.values().map(HeaderValue::len).sum();
         assert_eq!(Fields::from_map(&map, |_| true).lines().weight(), values + 3 * 2);
+    }
+
+    #[test]
+    fn a_map_is_kept_of_the_bytes_and_not_of_their_place() {
+        let of = |value| Fields::from_map(&headers(&[("etag", value)]), |_| true);
+        let mut bytes = of("\"a\"").lines().as_bytes().to_vec();
+        let mut check = |value| {
+            bytes.copy_from_slice(of(value).lines().as_bytes());
+            for _ in 0..3 {
+                let map = FieldLines::from_bytes(&bytes).to_served(Of::Stored, |_| true);
+                assert_eq!(map.get(header::ETAG).unwrap(), value);
+            }
+        };
+        check("\"a\"");
+        check("\"b\"");
+        check("\"a\"");
     }
 
     #[test]

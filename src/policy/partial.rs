@@ -6,7 +6,7 @@ use std::ops::Range;
 use http::{HeaderValue, header};
 
 use super::request::MethodKind;
-use super::stored::Received;
+use super::stored::{InitialAge, Received};
 use super::{Answer, Completeness, Head, RequestFacts, StoredHead, Terms, freshen, precondition, storable};
 use crate::field::etag::strong_match;
 use crate::field::range::RangeSpec;
@@ -161,7 +161,8 @@ pub fn combine(existing: Head<'_>, new: Head<'_>, terms: &Terms<'_>) -> Option<C
     let received = Received {
         status: new.facts.received_status,
         age_value: new.facts.age_value,
-        delay: i64::from(new.response_delay),
+        initial_age: InitialAge::Known(new.facts.initial_age),
+        response_delay: new.response_delay,
         response_time: new.response_time,
     };
     let mut head = new.with_fields(fields, &received, terms);

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{FieldLines, Options};
+use crate::field::cache_control::ALLOCATOR;
 use crate::field::vary::{self, Vary};
 
 /// The selecting fields of the request that a response was stored for, in normal form. Two stored responses
@@ -25,9 +26,6 @@ struct Selector {
     /// again is recognised without normalising it.
     sent: Option<Box<[u8]>>,
 }
-
-/// Bytes that an allocator adds to an allocation: a header, and on the average half of what it rounds to.
-const ALLOCATOR: usize = 16;
 
 impl PartialEq for Selecting {
     fn eq(&self, other: &Self) -> bool {

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use super::targeted::{self, Effective};
 use super::{FieldLines, Fields, Reply, Selecting, Terms, age};
 use crate::clock::Moment;
-use crate::field::cache_control::{Delta, ResponseDirectives, says_no_cache};
+use crate::field::cache_control::{ALLOCATOR, Delta, ResponseDirectives, says_no_cache};
 use crate::field::{date, range::ContentRange, treatment};
 
 /// The head of a response that is to be stored: its fields, and the rest.
@@ -34,7 +34,8 @@ pub struct Metadata {
     pub status: StatusCode,
     /// When the response was received.
     pub response_time: Moment,
-    /// `response_delay`: how long after the request that was. Milliseconds; of seven weeks at most.
+    /// `response_delay`: how long after the request that was, by the monotonic clock. Milliseconds, of seven weeks at
+    /// most.
     pub response_delay: u32,
     /// What caching needs of the fields.
     pub facts: ResponseFacts,
@@ -226,7 +227,7 @@ impl<'a> Head<'a> {
             status: self.status,
             facts: ResponseFacts::of(fields.lines(), effective, received),
             response_time: received.response_time,
-            response_delay: received.response_delay(),
+            response_delay: received.response_delay,
             selecting: self.selecting.clone(),
             completeness: self.completeness.clone(),
         };
@@ -253,7 +254,10 @@ impl Metadata {
 
     /// Bytes that it takes on the heap, for the store's accounts.
     pub fn weight(&self) -> usize {
-        self.selecting.weight()
+        let parts = self.completeness.parts().map_or(0, |parts| {
+            ALLOCATOR + size_of::<Parts>() + ALLOCATOR + size_of_val(parts.ranges.as_slice())
+        });
+        self.selecting.weight() + self.facts.directives.no_cache.weight() + parts
     }
 }
 
@@ -295,7 +299,7 @@ impl StoredHead {
             status: if partial { StatusCode::OK } else { reply.status },
             facts: ResponseFacts::of(fields.lines(), effective, &received),
             response_time: reply.response_time,
-            response_delay: received.response_delay(),
+            response_delay: received.response_delay,
             selecting,
             completeness,
         };
@@ -317,24 +321,29 @@ pub(crate) fn content_range(reply: &Reply<'_>) -> Option<ContentRange> {
 pub(crate) struct Received {
     pub(crate) status: StatusCode,
     pub(crate) age_value: Option<Delta>,
-    /// `response_delay`, in milliseconds.
-    pub(crate) delay: i64,
+    pub(crate) initial_age: InitialAge,
+    pub(crate) response_delay: u32,
     pub(crate) response_time: Moment,
+}
+
+/// `corrected_initial_age`, or what it is to be computed of: `response_delay` by either clock. Milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum InitialAge {
+    Known(i64),
+    Of { delay: i64 },
 }
 
 impl Received {
     /// Of a reply; `status` is that of the response it is or updates.
     pub(crate) fn of(reply: &Reply<'_>, status: StatusCode) -> Self {
+        let waited = reply.response_time.mono.saturating_sub(reply.request_time.mono);
         Self {
             status,
             age_value: age::age_value(reply.headers.get_all(header::AGE).iter().map(HeaderValue::as_bytes)),
-            delay: reply.response_time.since(reply.request_time),
+            initial_age: InitialAge::Of { delay: reply.response_time.since(reply.request_time) },
+            response_delay: u32::try_from(waited.max(0)).unwrap_or(u32::MAX),
             response_time: reply.response_time,
         }
-    }
-
-    fn response_delay(&self) -> u32 {
-        u32::try_from(self.delay).unwrap_or(u32::MAX)
     }
 }
 
@@ -361,10 +370,10 @@ impl ResponseFacts {
 
     /// Expires, unless a targeted field takes its place.
     pub fn expires(&self) -> Expires {
-        match self.expires.get() {
-            _ if self.expires == Seconds::INVALID => Expires::Invalid,
-            Some(seconds) => Expires::At(seconds),
-            None => Expires::Absent,
+        match self.expires {
+            Seconds::NONE => Expires::Absent,
+            Seconds::INVALID => Expires::Invalid,
+            Seconds(seconds) => Expires::At(seconds),
         }
     }
 
@@ -392,12 +401,12 @@ impl ResponseFacts {
                 Expires::Absent => Seconds::NONE,
             },
             age_value: received.age_value,
-            initial_age: age::corrected_initial_age(
-                sent,
-                received.age_value,
-                received.delay,
-                received.response_time,
-            ),
+            initial_age: match received.initial_age {
+                InitialAge::Known(age) => age,
+                InitialAge::Of { delay } => {
+                    age::corrected_initial_age(sent, received.age_value, delay, received.response_time)
+                }
+            },
             received_status: received.status,
         }
     }

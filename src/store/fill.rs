@@ -17,7 +17,6 @@ use http::HeaderMap;
 
 use super::Inner;
 use super::generation::Generation;
-
 use super::key::CacheKey;
 use super::response::{StoredResponse, cost};
 use crate::body::{self, Gone, Reader, Reservation, SharedBody, Writer};

@@ -98,7 +98,7 @@ impl Memory {
 
     // What lies under the key, where it is of that and not of another one of the same hash: once in a life, and a miss.
     fn find(&self, key: &CacheKey) -> Option<(Arc<Slot>, Candidates)> {
-        self.find_by(key.hash64()).filter(|(_, found)| found.url() == Some(key.as_str()))
+        self.find_by(key.hash64()).filter(|(_, found)| found.first().is_some_and(|first| first.is_of(key)))
     }
 
     fn find_by(&self, hash: u64) -> Option<(Arc<Slot>, Candidates)> {
@@ -213,8 +213,8 @@ impl Memory {
         self.tick.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The hashes of keys with at least `wanted` bytes under them, or all: those that were not used for the longest time. moka can't be
-    /// given another capacity, so that whoever wants it smaller has to remove these.
+    /// The hashes of keys with at least `wanted` bytes under them, or all: those that were not used for the longest time.
+    /// moka can't be given another capacity, so that whoever wants it smaller has to remove these.
     pub(super) fn longest_unused(&self, wanted: u64) -> Vec<u64> {
         let now = self.tick.load(Ordering::Relaxed);
         // By the length of the age in bits: what was used just now, a tick ago, two or three, four to seven...

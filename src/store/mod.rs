@@ -35,7 +35,7 @@ pub use fill::Fill;
 pub use generation::Generation;
 pub use index::Candidates;
 pub use key::CacheKey;
-pub use response::StoredResponse;
+pub use response::{StoredResponse, is_small};
 
 use generation::Generations;
 use memory::Memory;

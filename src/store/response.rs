@@ -1,11 +1,12 @@
 //! A stored response in one allocation: what is known of it, its URL, its fields, and its body if that is small.
 //!
 //! ```text
-//!  count length | Parts | URL | fields | body of at most SMALL bytes
+//!  count | Parts | length | URL | fields | body of at most SMALL bytes
 //! ```
 //!
 //! Most of what is stored is small, and each allocation of its own costs a counted pointer, malloc's header and the
-//! rest of its size class, and a cold line of memory whenever it is read. A larger body lies in pieces of its own.
+//! rest of its size class, and a cold line of memory whenever it is read. A larger body lies in pieces of its own,
+//! and so does a part of one: what it is joined to would keep more of it alive than its bytes.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -78,12 +79,14 @@ impl StoredResponse {
             bytes.clear();
             bytes.extend_from_slice(url);
             bytes.extend_from_slice(fields);
-            if is_small(body.len()) {
+            // What nobody pays for holds on to the body that is there.
+            if parts.account.is_some() && lies_with_head(&parts.metadata, body.len()) {
                 body.read().for_each(|piece| bytes.extend_from_slice(&piece));
             } else {
                 parts.body = Some(Box::new(body));
             }
             let response = Self(ThinArc::from_header_and_slice(parts, bytes));
+            bytes.clear();
             bytes.shrink_to(KEPT);
             response
         })
@@ -96,13 +99,18 @@ impl StoredResponse {
         url.and_then(|url| std::str::from_utf8(url).ok()).unwrap_or_default()
     }
 
-    /// Its body. Copies nothing.
+    /// Its body, which keeps a small one's whole response alive. Copies no byte.
     pub fn body(&self) -> StoredBody {
         match &self.parts().body {
             Some(body) => (**body).clone(),
             None if self.small().is_empty() => StoredBody::EMPTY,
             None => Bytes::from_owner(Small(self.clone())).into(),
         }
+    }
+
+    /// Whether it lies under this key.
+    pub(super) fn is_of(&self, key: &CacheKey) -> bool {
+        self.bytes().get(..self.parts().url as usize) == Some(key.as_str().as_bytes())
     }
 
     /// Whether it is the very same as `other`.
@@ -192,14 +200,19 @@ impl AsRef<[u8]> for Small {
     }
 }
 
-fn is_small(length: u64) -> bool {
+/// Whether a body of this length is small enough to be kept with its head.
+pub fn is_small(length: u64) -> bool {
     length <= SMALL
+}
+
+fn lies_with_head(metadata: &Metadata, length: u64) -> bool {
+    is_small(length) && metadata.is_complete()
 }
 
 /// Bytes that a stored response is to pay for, a small body among them, and one of `pieces` pieces of its own not: that
 /// has paid for its bytes.
 pub(super) fn cost(head: &StoredHead, key: &CacheKey, length: u64, pieces: usize) -> u64 {
-    let body = if is_small(length) { length } else { OVERHEAD_OF_A_PIECE * pieces as u64 };
+    let body = if lies_with_head(head, length) { length } else { OVERHEAD_OF_A_PIECE * pieces as u64 };
     let head = size_of::<Parts>() + head.fields().weight() + head.metadata.weight();
     OVERHEAD + head as u64 + key.as_str().len() as u64 + body
 }

@@ -246,6 +246,51 @@ fn keys_of_one_hash_are_told_apart() {
     assert_eq!(store.candidates(&other)[0].length(), 20);
     store.settle();
     assert_eq!((store.stats().entries, store.stats().bytes), (1, store.candidates(&other).weight()));
+    let others = store.candidates(&other)[0].clone();
+    assert!(!store.remove(&key("a"), &others));
+    let mine = store.apart(&key("a"), head("a"), StoredBody::EMPTY);
+    assert!(store.freshen(&key("a"), store.generation(), &mine, head("a")).1);
+    assert!(store.candidates(&other).is_empty() && store.candidates(&key("a")).len() == 1);
+}
+
+/// Each part that is joined may come from another response: none of them is kept alive by what it was joined to.
+#[test]
+fn what_is_joined_of_many_parts_keeps_no_more_alive_than_it_weighs() {
+    let store = store(8 * MIB);
+    let options = crate::policy::Options::default();
+    let terms = crate::policy::Terms { options: &options, rule: None, now: crate::clock::Moment::at(0) };
+    let (key, generation) = (key("a"), store.generation());
+    let part = |at: u64| {
+        let range = format!("bytes {}-{}/1000000", at * 100, at * 100 + 99);
+        let fields = [("cache-control", "max-age=60"), ("etag", "\"a\""), ("content-range", &range)];
+        let head = World::default().stored(&[("range", "bytes=0-99")], 206, &fields);
+        let mut fill = store.fill(&key, generation, head, Some(100)).unwrap();
+        push(&mut fill, content(100)).unwrap();
+        fill.finish(None).unwrap()
+    };
+    let mut all = part(0);
+    for at in 1..100 {
+        let new = part(at);
+        let combined = crate::policy::combine(all.head(), new.head(), &terms).unwrap();
+        let body = StoredBody::concat(&[all.body(), new.body()]);
+        (all, _) = store.insert(&key, generation, *combined.head, body);
+    }
+    assert_eq!(all.length(), 10_000);
+    assert_eq!(store.stats().bytes, store.stats().stored_bytes);
+    assert_eq!(all.weight(), store.stats().bytes);
+}
+
+#[test]
+fn a_mark_outlives_what_is_used_and_the_ticks_go_round() {
+    let marked = store(MIB).apart(&key("a"), head("a"), StoredBody::EMPTY);
+    for tick in [1, 2, i32::MAX as u32, 1 << 31, (1 << 31) + 1, u32::MAX, 0] {
+        marked.touch(tick);
+        assert_eq!((marked.unused_for(tick), marked.unused_for(tick.wrapping_add(5))), (0, 5), "{tick}");
+        assert_eq!(marked.marked_stale(), tick > 2 || tick == 0);
+        if tick == 2 {
+            marked.mark_stale();
+        }
+    }
 }
 
 /// The head of a response that came that many seconds after the start.
@@ -273,6 +318,36 @@ fn a_body_that_took_long_does_not_replace_a_newer_response() {
     assert!(store.candidates(&key("a"))[0].is(&newer));
     put_at(&store, 6);
     assert_eq!(store.candidates(&key("a"))[0].head(), head_at(6).view());
+}
+
+/// Which of two is newer tells when they were asked for, by the clock that does not jump.
+#[test]
+fn what_was_asked_for_later_is_newer_however_long_it_took_and_whatever_the_clock_was_set_to() {
+    let asked = |from: i64, until: i64, jump: i64| {
+        let fields = crate::policy::testing::headers(&[("cache-control", "max-age=60")]);
+        let mut reply = crate::policy::testing::reply(until, 200, &fields);
+        reply.request_time = crate::policy::testing::moment(from);
+        reply.response_time.wall += jump * 1000;
+        let world = World::default();
+        let none = http::HeaderMap::new();
+        let facts = crate::policy::RequestFacts::of(&http::Method::GET, &none, false);
+        match crate::policy::verdict(&facts, Asked::Plain, &reply, &world.terms(until)) {
+            Verdict::Store(head) => *head,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (older, newer, replaced) in [
+        // Asked for after the other had come; before; and while the clock was set forward by a day.
+        (asked(0, 1, 0), asked(2, 9, 0), false),
+        (asked(0, 3, 0), asked(2, 9, 0), true),
+        (asked(0, 1, 0), asked(2, 9, 86_400), false),
+    ] {
+        let store = store(MIB);
+        let generation = store.generation();
+        store.insert(&key("a"), generation, newer, content(2).into()).1.unwrap();
+        let late = store.insert(&key("a"), generation, older, content(1).into()).1;
+        assert_eq!(late.is_ok(), replaced);
+    }
 }
 
 #[test]
