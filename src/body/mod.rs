@@ -12,6 +12,7 @@
 //!
 //! Nothing here knows HTTP's caching; whether and where bytes are kept is the store's business.
 
+pub mod ahead;
 pub mod between;
 pub mod budget;
 pub mod buffers;
@@ -38,6 +39,7 @@ use hyper::body::Incoming;
 
 use crate::field::status::ProxyError;
 
+pub use ahead::Ahead;
 pub use between::Between;
 pub use budget::{Budget, Reservation};
 pub use buffers::{Buffered, Buffers};

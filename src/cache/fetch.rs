@@ -177,16 +177,22 @@ pub(crate) struct Filling {
     pub(crate) version: Version,
 }
 
+/// What the client who asked gets of a response that is stored: it as it was received.
+pub(crate) struct AsReceived {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    pub(crate) version: Version,
+    pub(crate) address: SocketAddr,
+    pub(crate) buffered: Option<Buffered>,
+}
+
 /// What a fetch brought.
 pub(crate) enum Brought {
-    /// It is being stored: a reader from the beginning, and the head as received.
-    Filling {
-        filling: Filling,
-        reader: Body,
-        status: StatusCode,
-        headers: HeaderMap,
-        buffered: Option<Buffered>,
-    },
+    /// It is being stored; its client reads it from the beginning.
+    Filling { filling: Filling, received: AsReceived },
+    /// It had come whole, and is stored.
+    Stored { stored: StoredResponse, received: AsReceived },
     /// The origin says that the stored response is current. `only_here`: fields of the 304 for this requester.
     Validated {
         stored: StoredResponse,
@@ -221,7 +227,9 @@ pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brough
                 remember(&cache, &order.place);
                 leader.close(Landing::Unshareable);
             }
-            Ok(Brought::Filling { .. } | Brought::Completing { .. }) => leader.close(Landing::Unshareable),
+            Ok(Brought::Filling { .. } | Brought::Stored { .. } | Brought::Completing { .. }) => {
+                leader.close(Landing::Unshareable);
+            }
             Err(failure) => leader.close(Landing::Failed(Arc::new(failure.clone()))),
         }
     }
@@ -284,7 +292,7 @@ async fn attempt(
         match (verdict, subject) {
             (Verdict::Store(head), _) if order.store => {
                 let running = order.background.take();
-                let begun = fill::begin(cache, &order.place, leader, running, *head, received);
+                let begun = fill::store(cache, &order.place, leader, running, *head, received);
                 return Ok(begun.unwrap_or_else(|(received, reason)| {
                     order.outdated(cache, &facts, received.status, reason);
                     Brought::Direct { received, reason }

@@ -1,22 +1,24 @@
 //! Bodies on their way into the store: read by their clients while they are stored, finished when nobody reads
 //! any more only where that is cheap, and joined to what was stored of the same representation before.
 
-use http_body::Body as _;
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::background::{Background, Running};
-use super::fetch::{Brought, Filling};
+use super::fetch::{AsReceived, Brought, Filling};
 use super::flight::{Landing, Leader};
 use super::{Cache, Options, Settings};
-use crate::body::{self, Between, Body, Buffered, StoredBody};
+use crate::body::{self, Ahead, Between, Body, Buffered, StoredBody};
 use crate::clock::{Moment, Stopwatch};
 use crate::field::status::ProxyError;
 use crate::field::target::Target;
 use crate::policy::{self, Candidate as _, Combined, Head, Reason, StoredHead, Terms};
-use crate::store::{CacheKey, Candidates, Fill, Generation, StoredResponse};
+use crate::store::{self, CacheKey, Candidates, Fill, Generation, StoredResponse};
 use crate::upstream::Received;
 
 /// Under which key, as of which generation and by which settings something is stored.
@@ -26,6 +28,25 @@ pub(crate) struct Place {
     pub(crate) generation: Generation,
     pub(crate) target: Arc<Target>,
     pub(crate) settings: Arc<Settings>,
+}
+
+impl From<Received> for AsReceived {
+    fn from(received: Received) -> Self {
+        let Received { status, headers, body, version, address, buffered, .. } = received;
+        Self { status, headers, body, version, address, buffered }
+    }
+}
+
+impl Cache {
+    /// Remembers whether who comes next may wait for what others fetch under this key.
+    fn note_stored(&self, place: &Place, head: Head<'_>) {
+        let now = self.clock.now();
+        if place.asks_each_time(head, now) {
+            self.uncacheable.remember(&place.key, now, &place.settings.options);
+        } else {
+            self.uncacheable.forget(&place.key);
+        }
+    }
 }
 
 impl Place {
@@ -40,15 +61,77 @@ impl Place {
     }
 }
 
-/// Begins the copy into the store; gives the response back where there is no room for it. `running`: its place in the
-/// background, if no client asked for it.
-pub(crate) fn begin(
+/// Stores a response that has come whole with its head, or begins the copy of one that has not; gives it back where there
+/// is no room for it. `running`: its place in the background, if no client asked for it.
+pub(crate) fn store(
     cache: &Arc<Cache>,
     place: &Place,
     leader: &mut Option<Leader>,
     running: Option<Running>,
     head: StoredHead,
-    received: Received,
+    mut received: Received,
+) -> Result<Brought, (Box<Received>, Reason)> {
+    let is_small = received.content_length.is_some_and(store::is_small) && head.is_complete();
+    let Some(content) = is_small.then(|| arrived(&mut received)).flatten() else {
+        return begin(cache, place, leader, running, head, received);
+    };
+    received.body = Body::full(content.clone());
+    let (stored, kept) = cache.store.insert(&place.key, place.generation, head, content.into());
+    if let Err(reason) = kept {
+        cache.note_given_up(reason);
+        return Err((Box::new(received), reason));
+    }
+    cache.note_stored(place, stored.head());
+    if let Some(leader) = leader.take() {
+        leader.close(Landing::Stored(stored.clone()));
+    }
+    Ok(Brought::Stored { stored, received: received.into() })
+}
+
+/// The content of a response of known length that has come already, without waiting for it. Whatever else has come of it
+/// is put back.
+fn arrived(received: &mut Received) -> Option<Bytes> {
+    let mut body = std::mem::take(&mut received.body);
+    let mut frames = Vec::new();
+    loop {
+        match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(frame)) => frames.push(frame),
+            Poll::Ready(None) => break,
+            Poll::Pending if frames.is_empty() => {
+                received.body = body;
+                return None;
+            }
+            Poll::Pending => {
+                received.body = Body::boxed(Ahead::new(frames, body));
+                return None;
+            }
+        }
+    }
+    let length: usize = frames.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
+    let is_data = |frame: &Result<Frame<Bytes>, body::Error>| frame.as_ref().is_ok_and(Frame::is_data);
+    if received.content_length != Some(length as u64) || !frames.iter().all(is_data) {
+        received.body = Body::boxed(Ahead::new(frames, body));
+        return None;
+    }
+    let mut content = frames.into_iter().flatten().filter_map(|frame| frame.into_data().ok());
+    let first = content.next().unwrap_or_default();
+    if first.len() == length {
+        return Some(first);
+    }
+    let mut all = first.to_vec();
+    content.for_each(|next| all.extend_from_slice(&next));
+    Some(all.into())
+}
+
+/// Begins the copy into the store; gives the response back where there is no room for it. `running`: its place in the
+/// background, if no client asked for it.
+fn begin(
+    cache: &Arc<Cache>,
+    place: &Place,
+    leader: &mut Option<Leader>,
+    running: Option<Running>,
+    head: StoredHead,
+    mut received: Received,
 ) -> Result<Brought, (Box<Received>, Reason)> {
     let fill = match cache.store.fill(&place.key, place.generation, head, received.content_length) {
         Ok(fill) => fill,
@@ -75,24 +158,27 @@ pub(crate) fn begin(
     if let Some(leader) = leader {
         leader.land(Landing::Filling(filling.clone()));
     }
-    if place.asks_each_time(filling.head.view(), cache.clock.now()) {
-        cache.uncacheable.remember(&place.key, cache.clock.now(), &place.settings.options);
-    } else {
-        cache.uncacheable.forget(&place.key);
-    }
-    let Received { status, headers, body, buffered, .. } = received;
+    cache.note_stored(place, filling.head.view());
+    let body = std::mem::replace(&mut received.body, Body::Shared(reader));
     let leader = leader.take();
     if let Some(fill) = fill {
         let patience = Patience::new(Arc::clone(&cache.background), Arc::clone(&place.target), running);
-        let mut pumped =
-            Box::pin(pump(Arc::clone(cache), place.clone(), fill, body, leader, patience, buffered.clone()));
+        let mut pumped = Box::pin(pump(
+            Arc::clone(cache),
+            place.clone(),
+            fill,
+            body,
+            leader,
+            patience,
+            received.buffered.clone(),
+        ));
         // A small body has come with its head: stored before anybody reads it, it needs no task, and leaves for its
         // client in one piece. Whoever waits for what has not come is the task.
         if pumped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             cache.shutdown.spawn(pumped);
         }
     }
-    Ok(Brought::Filling { filling, reader: Body::Shared(reader), status, headers, buffered })
+    Ok(Brought::Filling { filling, received: received.into() })
 }
 
 /// Copies the body into the store while its readers read it.
@@ -281,8 +367,9 @@ pub(crate) fn complete(
     received: Received,
 ) -> Option<Brought> {
     let at = combined.pieces.iter().position(|piece| piece.source == policy::Source::New)?;
+    let body = old.body();
     let stored = |pieces: &[policy::Piece]| {
-        let slices: Vec<StoredBody> = pieces.iter().map(|piece| old.body().slice(piece.at.clone())).collect();
+        let slices: Vec<StoredBody> = pieces.iter().map(|piece| body.slice(piece.at.clone())).collect();
         StoredBody::concat(&slices)
     };
     let (before, rest) = combined.pieces.split_at(at);
@@ -296,7 +383,9 @@ pub(crate) fn complete(
     let content_length = body.size_hint().exact();
     let received = Received { body: Body::boxed(body), content_length, ..received };
     match begin(cache, place, leader, None, *combined.head, received) {
-        Ok(Brought::Filling { filling, reader, .. }) => Some(Brought::Completing { filling, reader }),
+        Ok(Brought::Filling { filling, received }) => {
+            Some(Brought::Completing { filling, reader: received.body })
+        }
         _ => None,
     }
 }
@@ -310,12 +399,13 @@ fn join(
     terms: &Terms<'_>,
 ) -> Option<StoredResponse> {
     let combined = policy::combine(old.head(), new.head(), terms)?;
+    let (before, added) = (old.body(), new.body());
     let pieces: Vec<StoredBody> = combined
         .pieces
         .iter()
         .map(|piece| match piece.source {
-            policy::Source::Existing => old.body().slice(piece.at.clone()),
-            policy::Source::New => new.body().slice(piece.at.clone()),
+            policy::Source::Existing => before.slice(piece.at.clone()),
+            policy::Source::New => added.slice(piece.at.clone()),
         })
         .collect();
     let body = StoredBody::concat(&pieces);

@@ -53,7 +53,7 @@ impl Cache {
                     target: Arc::clone(&ask.target),
                     settings: Arc::clone(&ask.settings),
                 };
-                let begun = fill::begin(self, &place, &mut None, None, *head, received);
+                let begun = fill::store(self, &place, &mut None, None, *head, received);
                 let brought = begun.unwrap_or_else(|(received, reason)| Brought::Direct { received, reason });
                 let errand = Errand { forward, reason: None, store: true, asking: Asking::Plain };
                 let mut served = self.brought(&ask, &ask.headers, brought, &errand);

@@ -35,12 +35,12 @@ use crate::clock::{Clock, Moment};
 use crate::field::status::Forward;
 use crate::field::target::Target;
 use crate::policy::rules::Rules;
-use crate::policy::{self, Candidate as _, LifetimeSource, Plan, Reason, RequestFacts, Terms};
+use crate::policy::{self, Candidate as _, Head, LifetimeSource, Plan, Reason, RequestFacts, Terms};
 use crate::shutdown::Shutdown;
 use crate::store::{CacheKey, Candidates, Generation, Store, StoredResponse};
 use crate::upstream::{OnInterim, Upstream};
 use background::Background;
-use fetch::{Adopted, Asking, Brought, Order, obtain};
+use fetch::{Adopted, AsReceived, Asking, Brought, Order, obtain};
 use fill::Place;
 use flight::{Flights, Joined, Landing, Leader};
 use uncacheable::Uncacheable;
@@ -450,24 +450,30 @@ impl Cache {
             detail: errand.reason,
             ..Outcome::default()
         };
+        let as_received = |head: Head<'_>, length, received: AsReceived, outcome: Outcome| {
+            let freshness = policy::freshness(head, &terms());
+            // A breach is told when it is stored, not only when it is served.
+            let breach = (freshness.source == LifetimeSource::Override).then_some(Reason::Override);
+            let outcome = Outcome {
+                forward_status: Some(received.status),
+                stored: true,
+                ttl: Some(freshness.ttl()),
+                detail: breach.or(outcome.detail),
+                upstream: Some(received.address),
+                ..outcome
+            };
+            let AsReceived { status, headers, body, version, buffered, .. } = received;
+            let served = Served { status, headers, body, received: version, outcome, buffered };
+            // Its own conditions did not go to the origin, so they are answered here.
+            let ours = matches!(errand.asking, Asking::Validation(_));
+            if ours { serve::replacing(&facts(), head, length, &freshness, served) } else { served }
+        };
         match brought {
-            Brought::Filling { filling, reader, status, headers, buffered } => {
-                let freshness = policy::freshness(filling.head.view(), &terms());
-                // A breach is told when it is stored, not only when it is served.
-                let breach = (freshness.source == LifetimeSource::Override).then_some(Reason::Override);
-                let outcome = Outcome {
-                    forward_status: Some(status),
-                    stored: true,
-                    ttl: Some(freshness.ttl()),
-                    detail: breach.or(outcome.detail),
-                    upstream: Some(filling.address),
-                    ..outcome
-                };
-                let received = filling.version;
-                let served = Served { status, headers, body: reader, received, outcome, buffered };
-                // Its own conditions did not go to the origin, so they are answered here.
-                let ours = matches!(errand.asking, Asking::Validation(_));
-                if ours { serve::replacing(&facts(), &filling, &freshness, served) } else { served }
+            Brought::Filling { filling, received } => {
+                as_received(filling.head.view(), filling.length, received, outcome)
+            }
+            Brought::Stored { stored, received } => {
+                as_received(stored.head(), Some(stored.length()), received, outcome)
             }
             Brought::Validated { stored, only_here, address, reason, is_kept } => {
                 let freshness = policy::freshness(stored.head(), &terms());

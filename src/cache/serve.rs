@@ -125,12 +125,11 @@ pub(crate) fn whole(filling: &Filling, freshness: &Freshness, reader: Body, outc
 /// answered here; a range is not, the whole response may always be sent instead.
 pub(crate) fn replacing(
     facts: &RequestFacts<'_>,
-    filling: &Filling,
+    head: Head<'_>,
+    length: Option<u64>,
     freshness: &Freshness,
     served: Served,
 ) -> Served {
-    let head = filling.head.view();
-    let length = filling.length;
     match policy::answer(facts, head, length, 1) {
         Answer::Whole | Answer::Ranges(_) | Answer::RangeNotSatisfiable | Answer::Missing => served,
         other => without_content(&other, head, freshness, length, served.received, served.outcome),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Frame;
+use http_body_util::BodyExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,6 +15,7 @@ use super::{Ask, Cache, Hop, Look, Options, Settings};
 use crate::access::{Access, Grant};
 use crate::body::{self, Body, Buffers, StoredBody};
 use crate::clock::Clock;
+use crate::field::status::ProxyError;
 use crate::field::target::Target;
 use crate::field::via::Pseudonym;
 use crate::policy::rules::Rules;
@@ -74,8 +76,8 @@ fn place(cache: &Cache, ask: &Ask) -> Place {
     }
 }
 
-/// A response with so many bytes of content.
-fn received(body: Body, length: u64) -> Received {
+/// A response with this content, and so many bytes of it announced.
+fn received(body: Body, length: Option<u64>) -> Received {
     Received {
         status: StatusCode::OK,
         version: Version::HTTP_11,
@@ -84,7 +86,7 @@ fn received(body: Body, length: u64) -> Received {
         address: ([127, 0, 0, 1], 80).into(),
         framing_ok: true,
         close_delimited: false,
-        content_length: Some(length),
+        content_length: length,
         upgraded: None,
         protocol: None,
         reused: false,
@@ -139,14 +141,77 @@ async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
     let cache = cache();
     let ask = ask(&cache);
     let place = place(&cache, &ask);
-    let begin = |seconds| {
-        let received = received(Body::Empty, 0);
-        fill::begin(&cache, &place, &mut None, None, head(&cache, &ask, seconds), received)
+    let store = |seconds, length| {
+        let received = received(Body::Empty, length);
+        fill::store(&cache, &place, &mut None, None, head(&cache, &ask, seconds), received)
     };
-    assert!(matches!(begin(10), Ok(Brought::Filling { .. })));
-    // Older than what is stored.
-    let Err((_, reason)) = begin(0) else { panic!("told as stored") };
-    assert_eq!(reason, Reason::Superseded);
+    assert!(matches!(store(10, None), Ok(Brought::Filling { .. })));
+    assert!(matches!(store(20, Some(0)), Ok(Brought::Stored { .. })));
+    for length in [None, Some(0)] {
+        // Older than what is stored.
+        let Err((_, reason)) = store(0, length) else { panic!("told as stored") };
+        assert_eq!(reason, Reason::Superseded);
+    }
+}
+
+/// Content of which some comes later.
+struct Late(Vec<Option<&'static str>>);
+
+impl http_body::Body for Late {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        if self.0.is_empty() {
+            return Poll::Ready(None);
+        }
+        match self.0.remove(0) {
+            Some("broken") => {
+                let broken = body::Error::new(ProxyError::ConnectionTerminated, "broken");
+                Poll::Ready(Some(Err(broken)))
+            }
+            Some(text) => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))),
+            None => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_that_has_come_with_its_head_is_stored_at_once_and_any_other_as_it_comes() {
+    for (frames, at_once, whole) in [
+        (&[Some("abcd")][..], true, true),
+        (&[Some("ab"), Some("cd")], true, true),
+        (&[None, Some("abcd")], false, true),
+        (&[Some("abcd"), None], false, true),
+        (&[Some("a"), None, Some("bc"), None, Some("d")], false, true),
+        (&[], false, false),
+        (&[Some("ab")], false, false),
+        (&[Some("ab"), Some("broken")], false, false),
+        (&[Some("ab"), None, Some("broken")], false, false),
+    ] {
+        let cache = cache();
+        let ask = ask(&cache);
+        let place = place(&cache, &ask);
+        let received = received(Body::boxed(Late(frames.to_vec())), Some(4));
+        let brought = fill::store(&cache, &place, &mut None, None, head(&cache, &ask, 0), received);
+        let (stored, received) = match brought {
+            Ok(Brought::Stored { received, .. }) => (true, received),
+            Ok(Brought::Filling { received, .. }) => (false, received),
+            _ => panic!("{frames:?}"),
+        };
+        assert_eq!(stored, at_once, "{frames:?}");
+        let content = received.body.collect().await.map(http_body_util::Collected::to_bytes);
+        assert_eq!(content.ok().as_deref(), whole.then_some(&b"abcd"[..]), "{frames:?}");
+        let found = cache.store.candidates(&place.key);
+        let bodies: Vec<_> = found.iter().map(|stored| stored.body().to_bytes()).collect();
+        assert_eq!(bodies, if whole { vec![&b"abcd"[..]] } else { Vec::new() }, "{frames:?}");
+    }
 }
 
 #[tokio::test]
@@ -164,8 +229,8 @@ async fn what_a_refresh_brings_is_stored_in_its_place() {
     let cache = cache();
     let ask = ask(&cache);
     let running = cache.background.begin(&ask.target, 1).unwrap();
-    let (head, received) = (head(&cache, &ask, 0), received(Body::boxed(Silent), 5));
-    let begun = fill::begin(&cache, &place(&cache, &ask), &mut None, Some(running), head, received);
+    let (head, received) = (head(&cache, &ask, 0), received(Body::boxed(Silent), Some(5)));
+    let begun = fill::store(&cache, &place(&cache, &ask), &mut None, Some(running), head, received);
     assert!(begun.is_ok());
     assert!(cache.background.begin(&ask.target, 1).is_none());
     // Nobody reads it any more.
