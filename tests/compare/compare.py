@@ -5,7 +5,7 @@ what a core can do, and a busy machine disturbs it less than it does times and r
 times: of hits at a constant rate, of many who wait for one answer, of a start. The proxy has one core and one worker,
 the origin (nginx) and the load (wrk, curl and this program) have another. Each run starts a proxy anew; rounds are
 interleaved, all peers one after the other and then again; medians are printed, and in brackets how many times Larder's
-figure that is. Larder runs as it does by default, with its access log, the others without any.
+figure that is. None writes an access log, but for the peer larder-log.
 """
 
 import argparse
@@ -151,8 +151,9 @@ def arguments():
     parser = argparse.ArgumentParser(COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=at_least_one, default=3, help="rounds of all that is measured (3)")
     parser.add_argument("--seconds", type=at_least_one, default=5, help="length of a load (5)")
-    parser.add_argument("--peers", metavar="NAME,...", type=listed(PEERS), default=list(PEERS),
-                        help="who is measured: " + ", ".join(PEERS))
+    parser.add_argument("--peers", metavar="NAME,...", type=listed(PEERS),
+                        default=[peer for peer in PEERS if peer != "larder-log"],
+                        help="who is measured, all but larder-log if not said: " + ", ".join(PEERS))
     parser.add_argument("--scenarios", metavar="NAME,...", type=listed(SCENARIOS), default=list(SCENARIOS),
                         help="what is measured: " + ", ".join(SCENARIOS))
     parser.add_argument("--binary", metavar="FILE", help="Larder's binary, instead of building the release")
@@ -197,7 +198,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     peers = []
     for peer in ["larder"] if options.growth else options.peers:
-        if peer == "larder" or shutil.which(PEERS[peer][0].split()[0]):
+        if peer.startswith("larder") or shutil.which(PEERS[peer][0].split()[0]):
             peers.append(peer)
         else:
             print(f"skipped: {peer} is not installed", flush=True)

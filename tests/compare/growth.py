@@ -11,7 +11,7 @@ import sys
 import time
 
 from clients import Wrong, answer, connected, part
-from measure import FAILURES, MEMORY, ROOT, SIZES, STORED, free_port
+from measure import FAILURES, MEMORY, SILENT, SIZES, STORED, free_port
 
 # Who reads slowly while Larder is filled, and how many connections fill it by each size.
 READERS = 8
@@ -48,8 +48,7 @@ def hits_with(measurement, fields):
 
 
 def hits_of_variants(measurement, count):
-    config = measurement.folder() / "larder.toml"
-    config.write_text((ROOT / "config/open.toml").read_text() + "\n[cache]\nvariants = 1000\n")
+    config = measurement.configured(measurement.folder(), SILENT + "\n[cache]\nvariants = 1000\n")
     with measurement.proxy("larder", CONFIG=config) as proxy:
         measurement.store(proxy, "/1k/vary/one", count, "X-Variant: #\r\n", connections=1)
         return measurement.load(proxy, "/1k/vary/one", True, "X-Variant: 1\r\n")

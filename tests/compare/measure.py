@@ -31,13 +31,17 @@ CONNECTIONS = 64
 STORED, IDLE = 100_000, 2_000
 # At the same moment for one URL; a second; one after the other.
 TOGETHER, RATE, STARTS = 500, 10_000, 10
+# Without its access log.
+SILENT = '\n[log]\naccess = "off"\n'
 # Where nginx would write outside of its folder.
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 # name: the command, what prints its version, and whether it is a proxy of one origin only, by that origin's paths.
+LARDER = "@BINARY@ --config @CONFIG@ --listen 127.0.0.1:@PORT@ --admin-listen @ADMIN@ --memory @MEMORY@"
 PEERS = {
-    "larder": ("@BINARY@ --config @CONFIG@ --listen 127.0.0.1:@PORT@ --admin-listen @ADMIN@ --memory @MEMORY@",
-               "@BINARY@ --version", False),
+    "larder": (LARDER, "@BINARY@ --version", False),
+    # With its access log, which the others do not write here.
+    "larder-log": (LARDER, "@BINARY@ --version", False),
     "nginx": ("nginx -e @DIR@/log -c @DIR@/nginx.conf", "nginx -v", True),
     "ats": ("traffic_server --run-root=@DIR@/runroot.yaml", "traffic_server -V", False),
     "squid": ("squid -N -f @DIR@/squid.conf", "squid -v", False),
@@ -212,9 +216,15 @@ class Measurement:
         folder.chmod(0o777)
         return folder
 
+    def configured(self, folder, more=""):
+        """A file of Larder's, as open as it goes."""
+        config = folder / "larder.toml"
+        config.write_text((ROOT / "config/open.toml").read_text() + more)
+        return config
+
     def values(self, folder, port):
         return {
-            "BINARY": self.options.binary, "CONFIG": ROOT / "config/open.toml", "ADMIN": "off",
+            "BINARY": self.options.binary, "CONFIG": self.configured(folder, SILENT), "ADMIN": "off",
             "DIR": folder, "PORT": port, "MEMORY": MEMORY, "MEMORY_MIB": MEMORY >> 20,
             "FILES": self.files, "HALF_FILES": self.files // 2,
             "USER": "user root;" if os.geteuid() == 0 else "",
@@ -255,6 +265,8 @@ class Measurement:
         command, _, reverse = PEERS[peer]
         folder, port = self.folder(), free_port()
         values = self.values(folder, port) | {"ORIGIN": self.authority.rpartition(":")[2]} | others
+        if peer == "larder-log":
+            self.configured(folder)
         templates = (HERE / "peers").glob(f"{peer}/*" if (HERE / "peers" / peer).is_dir() else f"{peer}.*")
         for template in templates:
             (folder / template.name).write_text(filled(template.read_text(), values))
