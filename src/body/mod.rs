@@ -4,7 +4,7 @@
 //!
 //! | variant | whence | copies |
 //! |---|---|---|
-//! | `Empty`, `Full` | our own answers | none |
+//! | `Empty`, `Full` | our own answers, and what has come or is stored in one piece | none |
 //! | `Stored` | a stored response, whole or a range of it | none: slices of what is stored |
 //! | `Multipart` | several ranges of a stored response, RFC 9110 section 14.6 | none but the parts' heads |
 //! | `Shared` | a fill that others read too | none: slices of what is being stored |

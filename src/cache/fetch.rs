@@ -1,7 +1,8 @@
 //! One fetch: the request towards the origin, the verdict on what comes back, and the body into the store.
 //!
 //! ```text
-//!  Order --send--> head --verdict--> Filling    stored while it is read
+//!  Order --send--> head --verdict--> Stored     it had come whole, and is stored
+//!                                    Filling    stored while it is read
 //!                                    Validated  304: the stored response is current
 //!                                    Completing 206: the rest of a stored partial response comes, and the whole is stored
 //!                                    Stale      the origin failed, the stored response may answer

@@ -72,55 +72,48 @@ pub(crate) fn store(
     mut received: Received,
 ) -> Result<Brought, (Box<Received>, Reason)> {
     let is_small = received.content_length.is_some_and(store::is_small) && head.is_complete();
-    let Some(content) = is_small.then(|| arrived(&mut received)).flatten() else {
-        return begin(cache, place, leader, running, head, received);
-    };
-    received.body = Body::full(content.clone());
-    let (stored, kept) = cache.store.insert(&place.key, place.generation, head, content.into());
-    if let Err(reason) = kept {
-        cache.note_given_up(reason);
-        return Err((Box::new(received), reason));
+    if is_small && let Some(content) = arrived(&mut received) {
+        received.body = Body::from(content.clone());
+        let (stored, kept) = cache.store.insert(&place.key, place.generation, head, content);
+        if let Err(reason) = kept {
+            return Err((Box::new(received), reason));
+        }
+        cache.note_stored(place, stored.head());
+        if let Some(leader) = leader.take() {
+            leader.close(Landing::Arrived(stored.clone(), received.address, received.version));
+        }
+        return Ok(Brought::Stored { stored, received: received.into() });
     }
-    cache.note_stored(place, stored.head());
-    if let Some(leader) = leader.take() {
-        leader.close(Landing::Stored(stored.clone()));
-    }
-    Ok(Brought::Stored { stored, received: received.into() })
+    begin(cache, place, leader, running, head, received)
 }
 
 /// The content of a response of known length that has come already, without waiting for it. Whatever else has come of it
 /// is put back.
-fn arrived(received: &mut Received) -> Option<Bytes> {
+fn arrived(received: &mut Received) -> Option<StoredBody> {
     let mut body = std::mem::take(&mut received.body);
     let mut frames = Vec::new();
-    loop {
+    let mut is_whole = body.is_end_stream();
+    while !is_whole {
         match Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(frame)) => frames.push(frame),
-            Poll::Ready(None) => break,
-            Poll::Pending if frames.is_empty() => {
-                received.body = body;
-                return None;
+            Poll::Ready(Some(frame)) => {
+                let is_data = frame.as_ref().is_ok_and(Frame::is_data);
+                frames.push(frame);
+                if !is_data {
+                    break;
+                }
+                is_whole = body.is_end_stream();
             }
-            Poll::Pending => {
-                received.body = Body::boxed(Ahead::new(frames, body));
-                return None;
-            }
+            Poll::Ready(None) => is_whole = true,
+            Poll::Pending => break,
         }
     }
-    let length: usize = frames.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
-    let is_data = |frame: &Result<Frame<Bytes>, body::Error>| frame.as_ref().is_ok_and(Frame::is_data);
-    if received.content_length != Some(length as u64) || !frames.iter().all(is_data) {
-        received.body = Body::boxed(Ahead::new(frames, body));
-        return None;
+    let content: Vec<Bytes> = frames.iter().flatten().filter_map(Frame::data_ref).cloned().collect();
+    let content = StoredBody::new(content);
+    if is_whole && received.content_length == Some(content.len()) {
+        return Some(content);
     }
-    let mut content = frames.into_iter().flatten().filter_map(|frame| frame.into_data().ok());
-    let first = content.next().unwrap_or_default();
-    if first.len() == length {
-        return Some(first);
-    }
-    let mut all = first.to_vec();
-    content.for_each(|next| all.extend_from_slice(&next));
-    Some(all.into())
+    received.body = if frames.is_empty() { body } else { Body::boxed(Ahead::new(frames, body)) };
+    None
 }
 
 /// Begins the copy into the store; gives the response back where there is no room for it. `running`: its place in the
@@ -172,8 +165,8 @@ fn begin(
             patience,
             received.buffered.clone(),
         ));
-        // A small body has come with its head: stored before anybody reads it, it needs no task, and leaves for its
-        // client in one piece. Whoever waits for what has not come is the task.
+        // A body that has come with its head: stored before anybody reads it, it needs no task, and leaves for its client in
+        // one piece. Whoever waits for what has not come is the task.
         if pumped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             cache.shutdown.spawn(pumped);
         }

@@ -1,7 +1,7 @@
 //! Collapsed requests: who fetches, who waits, and what the waiting ones are told.
 //!
 //! ```text
-//!  Waiting --head--> Landed(Filling | Stored | Unshareable | Failed)
+//!  Waiting --head--> Landed(Filling | Arrived | Stored | Stale | Unshareable | Failed)
 //! ```
 //!
 //! A request that misses joins the flight of its key. The first one leads: it fetches. The others follow: they
@@ -10,8 +10,10 @@
 //! its beginning, and leaves it at once when it can't be shared or when its key's generation moves.
 
 use ahash::RandomState;
+use http::Version;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
@@ -28,7 +30,9 @@ const SHARDS: usize = 32;
 pub(crate) enum Landing {
     /// The response is on its way into the store.
     Filling(Filling),
-    /// A stored response was validated, or the body was there at once.
+    /// It had come whole from this address, in this version, and is stored.
+    Arrived(StoredResponse, SocketAddr, Version),
+    /// A stored response was validated.
     Stored(StoredResponse),
     /// The origin failed, and the stored response may answer though stale: each follower by its own leave.
     Stale(StoredResponse),

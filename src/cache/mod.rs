@@ -357,6 +357,13 @@ impl Cache {
                     Outcome { ttl: Some(freshness.ttl()), upstream: Some(filling.address), ..outcome };
                 serve::filling(&facts, &filling, &freshness, outcome).map(Ok).ok_or(Reason::CollapseMismatch)
             }
+            Landing::Arrived(stored, address, version) => {
+                let plan = policy::plan(&facts, std::slice::from_ref(&stored), &terms);
+                let Plan::Serve { freshness, .. } = plan else { return Err(Reason::CollapseMismatch) };
+                let outcome = Outcome { ttl: Some(freshness.ttl()), upstream: Some(address), ..outcome };
+                let served = serve::stored(&facts, &stored, &freshness, false, &ask.settings, outcome);
+                Ok(Ok(Served { received: version, ..served }))
+            }
             Landing::Stored(stored) => {
                 let plan = policy::plan(&facts, std::slice::from_ref(&stored), &terms);
                 let (Plan::Serve { freshness, .. } | Plan::ServeAndRefresh { freshness, .. }) = plan else {

@@ -154,6 +154,36 @@ async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
     }
 }
 
+#[tokio::test]
+async fn followers_of_what_came_whole_are_told_from_where_and_how() {
+    let cache = cache();
+    let (asked, follows) = (ask(&cache), ask(&cache));
+    let Look::Go(planned) = cache.look(&follows) else { panic!("a miss") };
+    let place = place(&cache, &asked);
+    let Joined::Lead(leader) = cache.flights.join(&place.key, place.generation, &cache.store) else {
+        panic!("the first leads")
+    };
+    let followers = leader.followers();
+    let follower = tokio::spawn({
+        let cache = Arc::clone(&cache);
+        async move { cache.respond(follows, planned).await }
+    });
+    while followers.count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let came = Body::full(Bytes::from_static(b"abcd"));
+    let received = Received { version: Version::HTTP_10, ..received(came, Some(4)) };
+    let address = received.address;
+    let head = head(&cache, &asked, 0);
+    let brought = fill::store(&cache, &place, &mut Some(leader), None, head, received);
+    assert!(matches!(brought, Ok(Brought::Stored { .. })));
+    assert_eq!(cache.flights(), 0);
+    let served = follower.await.unwrap().unwrap();
+    assert!(served.outcome.collapsed && !served.outcome.hit);
+    assert_eq!((served.outcome.upstream, served.received), (Some(address), Version::HTTP_10));
+    assert_eq!(served.body.collect().await.unwrap().to_bytes(), "abcd");
+}
+
 /// Content of which some comes later.
 struct Late(Vec<Option<&'static str>>);
 

@@ -47,7 +47,7 @@ struct Parts {
     metadata: Metadata,
     // Pays for all but a body that lies elsewhere, which pays for itself. None of what is not stored.
     account: Option<Reservation>,
-    // A body that is not small.
+    // A body that does not lie behind the head: a larger one, a part, or of what nobody pays for.
     body: Option<Box<StoredBody>>,
     // Bytes of the URL, and of the fields behind it.
     url: u32,
@@ -200,7 +200,7 @@ impl AsRef<[u8]> for Small {
     }
 }
 
-/// Whether a body of this length is small enough to be kept with its head.
+/// Whether a body of this length is small enough to be kept with its head, if it is all of one.
 pub fn is_small(length: u64) -> bool {
     length <= SMALL
 }
