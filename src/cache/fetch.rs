@@ -1,7 +1,7 @@
 //! One fetch: the request towards the origin, the verdict on what comes back, and the body into the store.
 //!
 //! ```text
-//!  Order --send--> head --verdict--> Stored     it had come whole, and is stored
+//!  Order --send--> head --verdict--> Arrived    it had come whole, and is stored
 //!                                    Filling    stored while it is read
 //!                                    Validated  304: the stored response is current
 //!                                    Completing 206: the rest of a stored partial response comes, and the whole is stored
@@ -193,7 +193,7 @@ pub(crate) enum Brought {
     /// It is being stored; its client reads it from the beginning.
     Filling { filling: Filling, received: AsReceived },
     /// It had come whole, and is stored.
-    Stored { stored: StoredResponse, received: AsReceived },
+    Arrived { stored: StoredResponse, received: AsReceived },
     /// The origin says that the stored response is current. `only_here`: fields of the 304 for this requester.
     Validated {
         stored: StoredResponse,
@@ -228,7 +228,7 @@ pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brough
                 remember(&cache, &order.place);
                 leader.close(Landing::Unshareable);
             }
-            Ok(Brought::Filling { .. } | Brought::Stored { .. } | Brought::Completing { .. }) => {
+            Ok(Brought::Filling { .. } | Brought::Arrived { .. } | Brought::Completing { .. }) => {
                 leader.close(Landing::Unshareable);
             }
             Err(failure) => leader.close(Landing::Failed(Arc::new(failure.clone()))),

@@ -71,7 +71,7 @@ pub(crate) fn store(
     head: StoredHead,
     mut received: Received,
 ) -> Result<Brought, (Box<Received>, Reason)> {
-    let is_small = received.content_length.is_some_and(store::is_small) && head.is_complete();
+    let is_small = received.content_length.is_some_and(|length| store::lies_with_head(&head, length));
     if is_small && let Some(content) = arrived(&mut received) {
         received.body = Body::from(content.clone());
         let (stored, kept) = cache.store.insert(&place.key, place.generation, head, content);
@@ -82,7 +82,7 @@ pub(crate) fn store(
         if let Some(leader) = leader.take() {
             leader.close(Landing::Arrived(stored.clone(), received.address, received.version));
         }
-        return Ok(Brought::Stored { stored, received: received.into() });
+        return Ok(Brought::Arrived { stored, received: received.into() });
     }
     begin(cache, place, leader, running, head, received)
 }

@@ -479,7 +479,7 @@ impl Cache {
             Brought::Filling { filling, received } => {
                 as_received(filling.head.view(), filling.length, received, outcome)
             }
-            Brought::Stored { stored, received } => {
+            Brought::Arrived { stored, received } => {
                 as_received(stored.head(), Some(stored.length()), received, outcome)
             }
             Brought::Validated { stored, only_here, address, reason, is_kept } => {

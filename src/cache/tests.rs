@@ -146,7 +146,7 @@ async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
         fill::store(&cache, &place, &mut None, None, head(&cache, &ask, seconds), received)
     };
     assert!(matches!(store(10, None), Ok(Brought::Filling { .. })));
-    assert!(matches!(store(20, Some(0)), Ok(Brought::Stored { .. })));
+    assert!(matches!(store(20, Some(0)), Ok(Brought::Arrived { .. })));
     for length in [None, Some(0)] {
         // Older than what is stored.
         let Err((_, reason)) = store(0, length) else { panic!("told as stored") };
@@ -176,7 +176,7 @@ async fn followers_of_what_came_whole_are_told_from_where_and_how() {
     let address = received.address;
     let head = head(&cache, &asked, 0);
     let brought = fill::store(&cache, &place, &mut Some(leader), None, head, received);
-    assert!(matches!(brought, Ok(Brought::Stored { .. })));
+    assert!(matches!(brought, Ok(Brought::Arrived { .. })));
     assert_eq!(cache.flights(), 0);
     let served = follower.await.unwrap().unwrap();
     assert!(served.outcome.collapsed && !served.outcome.hit);
@@ -231,7 +231,7 @@ async fn a_small_body_that_has_come_with_its_head_is_stored_at_once_and_any_othe
         let received = received(Body::boxed(Late(frames.to_vec())), Some(4));
         let brought = fill::store(&cache, &place, &mut None, None, head(&cache, &ask, 0), received);
         let (stored, received) = match brought {
-            Ok(Brought::Stored { received, .. }) => (true, received),
+            Ok(Brought::Arrived { received, .. }) => (true, received),
             Ok(Brought::Filling { received, .. }) => (false, received),
             _ => panic!("{frames:?}"),
         };

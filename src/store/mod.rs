@@ -35,7 +35,7 @@ pub use fill::Fill;
 pub use generation::Generation;
 pub use index::Candidates;
 pub use key::CacheKey;
-pub use response::{StoredResponse, is_small};
+pub use response::{StoredResponse, lies_with_head};
 
 use generation::Generations;
 use memory::Memory;

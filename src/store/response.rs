@@ -200,13 +200,9 @@ impl AsRef<[u8]> for Small {
     }
 }
 
-/// Whether a body of this length is small enough to be kept with its head, if it is all of one.
-pub fn is_small(length: u64) -> bool {
-    length <= SMALL
-}
-
-fn lies_with_head(metadata: &Metadata, length: u64) -> bool {
-    is_small(length) && metadata.is_complete()
+/// Whether a body of this length is kept with its head: a small one, and no part.
+pub fn lies_with_head(metadata: &Metadata, length: u64) -> bool {
+    length <= SMALL && metadata.is_complete()
 }
 
 /// Bytes that a stored response is to pay for, a small body among them, and one of `pieces` pieces of its own not: that
