@@ -56,10 +56,11 @@
 //! 6. `cache::fetch` sends the request through [`upstream::Upstream::send`] (pool, else resolve, guard, connect,
 //!    TLS; `inspect` judges the head) and [`policy::verdict`] decides on the answer: `Store | Combine | Freshen |
 //!    FreshenOnce | ServeStale | Refetch | PassThrough | Refuse`.
-//! 7. To be stored, the store hands out a [`store::Fill`] that has reserved its bytes. A task of its own writes
-//!    it while clients read it, unless all of it has come with the head; where nothing can be reserved, or the
-//!    body passes the limit, it flows through, paced by its readers. A fill that nobody reads is finished only if that
-//!    is cheap, and if not too much runs for no client (`cache::background`).
+//! 7. A small response that has come whole with its head is stored at once. For any other, the store hands out a
+//!    [`store::Fill`] that has reserved its bytes. A task of its own writes it while clients read it, unless all of it
+//!    has come; where nothing can be reserved, or the body passes the limit, it flows through, paced by its readers. A
+//!    fill that nobody reads is finished only if that is cheap, and if not too much runs for no client
+//!    (`cache::background`).
 //! 8. `cache::serve` applies the client's conditions, range and method to what is stored, with Age. `forward`
 //!    adds Via and Cache-Status; the metered body sends the record when its last byte is through.
 //!
