@@ -1,11 +1,13 @@
 //! How running work learns that the process wants to end, and how the process learns that it has ended.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use tokio_util::sync::CancellationToken;
+use pin_project_lite::pin_project;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio_util::task::TaskTracker;
 
 const RUNNING: u8 = 0;
@@ -16,11 +18,13 @@ const ABORTING: u8 = 2;
 ///
 /// Two steps. `draining`: take nothing new, finish what runs. `aborting`: the limit has passed, end at once.
 #[derive(Clone, Debug, Default)]
-pub struct Shutdown {
-    /// Which step, for those who ask often: the tokens ask under a lock.
-    step: Arc<AtomicU8>,
-    draining: CancellationToken,
-    aborting: CancellationToken,
+pub struct Shutdown(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    step: AtomicU8,
+    /// Told of each step, once it is taken.
+    stepped: Arc<Notify>,
     tasks: TaskTracker,
 }
 
@@ -30,65 +34,100 @@ impl Shutdown {
         Self::default()
     }
 
-    /// Spawns a task that the drain waits for and that ends when the drain's limit has passed.
+    /// Spawns a task that the drain waits for and that ends when the drain's limit has passed. When the drain begins, it
+    /// is polled once more: so it need not wait for that itself, but only ask [`Shutdown::is_draining`].
     pub fn spawn<F>(&self, work: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let step = Arc::clone(&self.step);
-        let aborting = self.aborting.clone();
-        // Held by its place: a future that is moved into another one takes its room twice.
-        let mut work = Box::pin(work);
-        self.tasks.spawn(async move {
-            let mut aborted = pin!(aborting.cancelled());
-            let mut waits = false;
-            std::future::poll_fn(|cx| {
-                if work.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
-                }
-                // A task keeps its waker, so to be woken it is enough to have asked once.
-                if !waits || step.load(Ordering::Relaxed) == ABORTING {
-                    waits = true;
-                    return aborted.as_mut().poll(cx);
-                }
-                Poll::Pending
-            })
-            .await;
-        });
+        let next = Arc::clone(&self.0.stepped).notified_owned();
+        self.0.tasks.spawn(Abortable { work, next, seen: None, shutdown: self.clone() });
     }
 
     /// Begins the drain.
     pub fn drain(&self) {
-        self.step.fetch_max(DRAINING, Ordering::Relaxed);
-        self.draining.cancel();
+        self.step(DRAINING);
     }
 
     /// Ends what still runs.
     pub fn abort(&self) {
-        self.step.fetch_max(ABORTING, Ordering::Relaxed);
-        self.draining.cancel();
-        self.aborting.cancel();
+        self.step(ABORTING);
+    }
+
+    fn step(&self, step: u8) {
+        self.0.step.fetch_max(step, Ordering::SeqCst);
+        self.0.stepped.notify_waiters();
     }
 
     /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
-        self.step.load(Ordering::Relaxed) != RUNNING
+        self.0.step.load(Ordering::Relaxed) != RUNNING
     }
 
     /// Resolves when the drain begins.
     pub async fn draining(&self) {
-        self.draining.cancelled().await;
+        loop {
+            // Asked for before the look: what comes between the two is told.
+            let stepped = self.0.stepped.notified();
+            if self.is_draining() {
+                return;
+            }
+            stepped.await;
+        }
     }
 
     /// Resolves when every tracked task has ended. Call after [`Shutdown::drain`].
     pub async fn finished(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
     }
 
     /// How many tracked tasks run.
     pub fn running(&self) -> usize {
-        self.tasks.len()
+        self.0.tasks.len()
+    }
+}
+
+pin_project! {
+    /// Work that ends when the shutdown aborts. A type of its own, since a future that is moved into an `async` block
+    /// takes its room twice.
+    struct Abortable<F> {
+        #[pin]
+        work: F,
+        #[pin]
+        next: OwnedNotified,
+        // The step after which `next` waits, once it does.
+        seen: Option<u8>,
+        shutdown: Shutdown,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Abortable<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let (shutdown, next) = (&this.shutdown.0, || Arc::clone(&this.shutdown.0.stepped).notified_owned());
+        loop {
+            let step = shutdown.step.load(Ordering::SeqCst);
+            if this.work.as_mut().poll(cx).is_ready() || step == ABORTING {
+                return Poll::Ready(());
+            }
+            // A task keeps its waker, so to be woken it is enough to have asked once.
+            if *this.seen == Some(step) {
+                return Poll::Pending;
+            }
+            if this.seen.replace(step).is_some() {
+                this.next.set(next());
+            }
+            if this.next.as_mut().poll(cx).is_ready() {
+                // Told before it was asked for here.
+                this.next.set(next());
+                *this.seen = None;
+            } else if shutdown.step.load(Ordering::SeqCst) == step {
+                return Poll::Pending;
+            }
+        }
     }
 }
 
@@ -112,5 +151,39 @@ mod tests {
         shutdown.abort();
         shutdown.finished().await;
         assert_eq!(shutdown.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn work_is_polled_once_more_when_the_drain_begins() {
+        // Before its first poll, and after it.
+        for polled in [false, true] {
+            let shutdown = Shutdown::new();
+            let (told, begun) = (shutdown.clone(), Arc::new(Notify::new()));
+            let began = Arc::clone(&begun);
+            shutdown.spawn(std::future::poll_fn(move |_| {
+                began.notify_one();
+                // It asks for no waking of its own.
+                if told.is_draining() { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            if polled {
+                begun.notified().await;
+            }
+            shutdown.drain();
+            shutdown.finished().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_begins_after_the_last_step_ends_too() {
+        let shutdown = Shutdown::new();
+        shutdown.drain();
+        shutdown.draining().await;
+        shutdown.spawn(std::future::pending());
+        tokio::task::yield_now().await;
+        assert_eq!(shutdown.running(), 1);
+        shutdown.abort();
+        shutdown.finished().await;
+        shutdown.spawn(std::future::pending());
+        shutdown.finished().await;
     }
 }
