@@ -158,15 +158,15 @@ mod tests {
         // Before its first poll, and after it.
         for polled in [false, true] {
             let shutdown = Shutdown::new();
-            let (told, begun) = (shutdown.clone(), Arc::new(Notify::new()));
-            let began = Arc::clone(&begun);
+            let (told, polls) = (shutdown.clone(), Arc::new(Notify::new()));
+            let counted = Arc::clone(&polls);
             shutdown.spawn(std::future::poll_fn(move |_| {
-                began.notify_one();
+                counted.notify_one();
                 // It asks for no waking of its own.
                 if told.is_draining() { Poll::Ready(()) } else { Poll::Pending }
             }));
             if polled {
-                begun.notified().await;
+                polls.notified().await;
             }
             shutdown.drain();
             shutdown.finished().await;

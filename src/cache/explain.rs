@@ -84,7 +84,7 @@ impl Cache {
         let request_time = self.clock.now();
         let sent = self
             .upstream
-            .send(Call {
+            .send(&mut Call {
                 target: &target,
                 method: method.clone(),
                 headers: &outgoing,

@@ -25,7 +25,7 @@ use super::failure::Failure;
 use super::fill::{self, Place};
 use super::flight::{Followers, Landing, Leader};
 use crate::access::Grant;
-use crate::body::{Body, Buffered, SharedBody};
+use crate::body::{Body, SharedBody};
 use crate::clock::Moment;
 use crate::field::via::Pseudonym;
 use crate::policy::{
@@ -178,22 +178,12 @@ pub(crate) struct Filling {
     pub(crate) version: Version,
 }
 
-/// What the client who asked gets of a response that is stored: it as it was received.
-pub(crate) struct AsReceived {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
-    pub(crate) version: Version,
-    pub(crate) address: SocketAddr,
-    pub(crate) buffered: Option<Buffered>,
-}
-
-/// What a fetch brought.
+/// What a fetch brought. `received`: what the client who asked gets, it as it was received.
 pub(crate) enum Brought {
     /// It is being stored; its client reads it from the beginning.
-    Filling { filling: Filling, received: AsReceived },
+    Filling { filling: Filling, received: Box<Received> },
     /// It had come whole, and is stored.
-    Arrived { stored: StoredResponse, received: AsReceived },
+    Arrived { stored: StoredResponse, received: Box<Received> },
     /// The origin says that the stored response is current. `only_here`: fields of the 304 for this requester.
     Validated {
         stored: StoredResponse,
@@ -211,7 +201,7 @@ pub(crate) enum Brought {
 }
 
 /// Fetches, tells the followers, and starts the copy into the store.
-pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Order) -> Result<Brought, Failure> {
+pub(crate) async fn obtain(cache: Arc<Cache>, mut order: Box<Order>) -> Result<Brought, Failure> {
     let mut leader = order.leader.take();
     let result = attempt(&cache, &mut order, &mut leader).await;
     // Still here: nothing is being filled, so this is all that the followers will hear.
@@ -259,7 +249,7 @@ async fn attempt(
         let rule = order.place.settings.rules.find(&order.place.target);
         let sent = cache
             .upstream
-            .send(Call {
+            .send(&mut Call {
                 target: &order.place.target,
                 method: order.method.clone(),
                 headers: &headers,
@@ -300,7 +290,7 @@ async fn attempt(
                 }));
             }
             (Verdict::Store(_), _) => {
-                return Ok(Brought::Direct { received: Box::new(received), reason: Reason::UncacheableKey });
+                return Ok(Brought::Direct { received, reason: Reason::UncacheableKey });
             }
             (Verdict::Combine(combined), Some(old)) => {
                 if let Some(completing) =
@@ -355,7 +345,7 @@ async fn attempt(
             }
             (Verdict::PassThrough(reason), _) => {
                 order.outdated(cache, &facts, received.status, reason);
-                return Ok(Brought::Direct { received: Box::new(received), reason });
+                return Ok(Brought::Direct { received, reason });
             }
             (Verdict::Refuse(reason), _) => return Err(Failure::Refused { reason, address }),
         }

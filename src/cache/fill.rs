@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::background::{Background, Running};
-use super::fetch::{AsReceived, Brought, Filling};
+use super::fetch::{Brought, Filling};
 use super::flight::{Landing, Leader};
 use super::{Cache, Options, Settings};
 use crate::body::{self, Ahead, Between, Body, Buffered, StoredBody};
@@ -28,13 +28,6 @@ pub(crate) struct Place {
     pub(crate) generation: Generation,
     pub(crate) target: Arc<Target>,
     pub(crate) settings: Arc<Settings>,
-}
-
-impl From<Received> for AsReceived {
-    fn from(received: Received) -> Self {
-        let Received { status, headers, body, version, address, buffered, .. } = received;
-        Self { status, headers, body, version, address, buffered }
-    }
 }
 
 impl Cache {
@@ -69,20 +62,20 @@ pub(crate) fn store(
     leader: &mut Option<Leader>,
     running: Option<Running>,
     head: StoredHead,
-    mut received: Received,
+    mut received: Box<Received>,
 ) -> Result<Brought, (Box<Received>, Reason)> {
     let is_small = received.content_length.is_some_and(|length| store::lies_with_head(&head, length));
     if is_small && let Some(content) = arrived(&mut received) {
         received.body = Body::from(content.clone());
         let (stored, kept) = cache.store.insert(&place.key, place.generation, head, content);
         if let Err(reason) = kept {
-            return Err((Box::new(received), reason));
+            return Err((received, reason));
         }
         cache.note_stored(place, stored.head());
         if let Some(leader) = leader.take() {
             leader.close(Landing::Arrived(stored.clone(), received.address, received.version));
         }
-        return Ok(Brought::Arrived { stored, received: received.into() });
+        return Ok(Brought::Arrived { stored, received });
     }
     begin(cache, place, leader, running, head, received)
 }
@@ -124,13 +117,13 @@ fn begin(
     leader: &mut Option<Leader>,
     running: Option<Running>,
     head: StoredHead,
-    mut received: Received,
+    mut received: Box<Received>,
 ) -> Result<Brought, (Box<Received>, Reason)> {
     let fill = match cache.store.fill(&place.key, place.generation, head, received.content_length) {
         Ok(fill) => fill,
-        Err(reason) => return Err((Box::new(received), reason)),
+        Err(reason) => return Err((received, reason)),
     };
-    let Some(reader) = fill.reader() else { return Err((Box::new(received), Reason::NoRoom)) };
+    let Some(reader) = fill.reader() else { return Err((received, Reason::NoRoom)) };
     let filling = Filling {
         head: Arc::new(fill.head().clone()),
         body: fill.shared().clone(),
@@ -142,7 +135,7 @@ fn begin(
         // Nothing to copy: the client must not see the end, nor be told that it is stored, before the store has it.
         if let Err(reason) = fill.finish(None) {
             cache.note_given_up(reason);
-            return Err((Box::new(received), reason));
+            return Err((received, reason));
         }
         None
     } else {
@@ -171,7 +164,7 @@ fn begin(
             cache.shutdown.spawn(pumped);
         }
     }
-    Ok(Brought::Filling { filling, received: received.into() })
+    Ok(Brought::Filling { filling, received })
 }
 
 /// Copies the body into the store while its readers read it.
@@ -357,7 +350,7 @@ pub(crate) fn complete(
     leader: &mut Option<Leader>,
     old: &StoredResponse,
     combined: Combined,
-    received: Received,
+    mut received: Box<Received>,
 ) -> Option<Brought> {
     let at = combined.pieces.iter().position(|piece| piece.source == policy::Source::New)?;
     let body = old.body();
@@ -372,9 +365,10 @@ pub(crate) fn complete(
         // The rest may not be what it says. Then the part must not be built on a second time.
         cache.store.remove(&place.key, old);
     }
-    let body = Between::new(&stored(before), received.body, length, &stored(after));
-    let content_length = body.size_hint().exact();
-    let received = Received { body: Body::boxed(body), content_length, ..received };
+    let rest = std::mem::take(&mut received.body);
+    let body = Between::new(&stored(before), rest, length, &stored(after));
+    received.content_length = body.size_hint().exact();
+    received.body = Body::boxed(body);
     match begin(cache, place, leader, None, *combined.head, received) {
         Ok(Brought::Filling { filling, received }) => {
             Some(Brought::Completing { filling, reader: received.body })

@@ -19,13 +19,13 @@ impl Cache {
     /// Straight through. An unsafe method's answer invalidates what it names.
     pub(super) async fn bypass(
         self: &Arc<Self>,
-        mut ask: Ask,
+        ask: &mut Ask,
         forward: Forward,
         reason: Reason,
     ) -> Result<Served, Failure> {
         let request_time = self.clock.now();
         let begun = ask.generation;
-        let received = self.send(&mut ask).await.map_err(|e| Failure::Upstream(Arc::new(e)))?;
+        let received = self.send(ask).await.map_err(|e| Failure::Upstream(Arc::new(e)))?;
         let outcome = Outcome {
             result: CacheResult::Bypass,
             forward: Some(forward),
@@ -39,7 +39,7 @@ impl Cache {
         let posted = (ask.method == Method::POST)
             .then(|| CacheKey::of(&ask.target, rule))
             .filter(|key| self.store.is_current(key, begun));
-        self.invalidate_by(&ask, &received);
+        self.invalidate_by(ask, &received);
         if let Some(key) = posted {
             let now = self.clock.now();
             let terms = Terms { options: &ask.settings.policy, rule, now };
@@ -56,7 +56,7 @@ impl Cache {
                 let begun = fill::store(self, &place, &mut None, None, *head, received);
                 let brought = begun.unwrap_or_else(|(received, reason)| Brought::Direct { received, reason });
                 let errand = Errand { forward, reason: None, store: true, asking: Asking::Plain };
-                let mut served = self.brought(&ask, &ask.headers, brought, &errand);
+                let mut served = self.brought(ask, &ask.headers, brought, &errand);
                 // The first class that applies: no GET has missed.
                 served.outcome.result = CacheResult::Bypass;
                 return Ok(served);
@@ -68,14 +68,14 @@ impl Cache {
     /// HEAD goes on as it is, and tells what is stored for GET whether it still holds.
     pub(super) async fn head(
         self: &Arc<Self>,
-        mut ask: Ask,
+        ask: &mut Ask,
         key: CacheKey,
         generation: Generation,
         candidates: &Candidates,
         errand: Errand,
     ) -> Result<Served, Failure> {
         let request_time = self.clock.now();
-        let sent = self.send(&mut ask).await;
+        let sent = self.send(ask).await;
         let rule = ask.settings.rules.find(&ask.target);
         let now = self.clock.now();
         let terms = Terms { options: &ask.settings.policy, rule, now };
@@ -122,11 +122,11 @@ impl Cache {
         Ok(through(received, outcome))
     }
 
-    async fn send(&self, ask: &mut Ask) -> Result<Received, UpstreamError> {
+    async fn send(&self, ask: &mut Ask) -> Result<Box<Received>, UpstreamError> {
         let rule = ask.settings.rules.find(&ask.target);
         let (hop, received) = (&ask.hop, &ask.headers);
         let headers = || hop.outgoing(received);
-        let call = Call {
+        let mut call = Call {
             target: &ask.target,
             method: ask.method.clone(),
             headers: &headers,
@@ -136,7 +136,7 @@ impl Cache {
             fetch_over_https: rule.is_some_and(|rule| rule.fetch_over_https),
             upgrade: None,
         };
-        self.upstream.send(call).await
+        self.upstream.send(&mut call).await
     }
 
     /// RFC 9111 section 4.4: what an unsafe method's answer names is no longer what is stored.
@@ -149,7 +149,7 @@ impl Cache {
 }
 
 /// What an origin sent, as it is.
-pub(super) fn through(received: Received, outcome: Outcome) -> Served {
+pub(super) fn through(received: Box<Received>, outcome: Outcome) -> Served {
     Served {
         status: received.status,
         headers: received.headers,

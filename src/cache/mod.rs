@@ -38,11 +38,11 @@ use crate::policy::rules::Rules;
 use crate::policy::{self, Candidate as _, Head, LifetimeSource, Plan, Reason, RequestFacts, Terms};
 use crate::shutdown::Shutdown;
 use crate::store::{CacheKey, Candidates, Generation, Store, StoredResponse};
-use crate::upstream::{OnInterim, Upstream};
+use crate::upstream::{OnInterim, Received, Upstream};
 use background::Background;
-use fetch::{Adopted, AsReceived, Asking, Brought, Order, obtain};
+use fetch::{Adopted, Asking, Brought, Order, obtain};
 use fill::Place;
-use flight::{Flights, Joined, Landing, Leader};
+use flight::{Flights, Follower, Joined, Landing, Leader};
 use uncacheable::Uncacheable;
 
 /// The figures of collapsing and filling.
@@ -127,15 +127,16 @@ pub struct Served {
     pub buffered: Option<Buffered>,
 }
 
-/// What a look at the store brought.
+/// What a look at the store brought. An answer is not boxed although it is large: an allocation costs more than its move.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum Look {
     /// The answer.
     Served(Served),
     /// There is none, and none may be fetched.
     Failed(Failure),
     /// The origin must be asked.
-    Go(Planned),
+    Go(Box<Planned>),
 }
 
 /// What is to be done, and on which ground.
@@ -267,15 +268,15 @@ impl Cache {
             Plan::Unsatisfiable { reason } => Look::Failed(Failure::OnlyIfCached(*reason)),
             Plan::Bypass { .. } | Plan::Fetch { .. } | Plan::Revalidate { .. } | Plan::Complete { .. } => {
                 let (may_lead, may_join) = (facts.may_lead(), facts.may_join());
-                Look::Go(Planned { key, generation, candidates, plan, now, may_lead, may_join })
+                Look::Go(Box::new(Planned { key, generation, candidates, plan, now, may_lead, may_join }))
             }
         }
     }
 
-    /// Asks the origin, as `planned` says. What is not asked on most ways is boxed by itself: a future is moved as large
-    /// as its largest way.
-    pub async fn respond(self: &Arc<Self>, ask: Ask, planned: Planned) -> Result<Served, Failure> {
-        let Planned { key, generation, candidates, plan, now, may_lead, may_join } = planned;
+    /// Asks the origin, as `planned` says; takes what goes there out of `ask`. What is not asked on most ways is boxed by
+    /// itself: a future is moved as large as its largest way.
+    pub async fn respond(self: &Arc<Self>, ask: &mut Ask, planned: Box<Planned>) -> Result<Served, Failure> {
+        let Planned { key, generation, candidates, plan, now, may_lead, may_join } = *planned;
         let errand = match Errand::of(&plan, &candidates) {
             Ok(errand) => errand,
             Err((forward, reason)) => return Box::pin(self.bypass(ask, forward, reason)).await,
@@ -287,7 +288,7 @@ impl Cache {
             if errand.store
                 && may_join
                 && let Some(landing) = self.flights.landed(&key, &self.store)
-                && let Ok(result) = self.follow(&ask, landing, &errand)
+                && let Ok(result) = self.follow(ask, landing, &errand)
             {
                 return result;
             }
@@ -296,10 +297,9 @@ impl Cache {
         match self.flights.join(&key, generation, &self.store) {
             Joined::Lead(leader) => {
                 // Between the look and the join, another flight may have landed.
-                let mut ask = ask;
                 if !self.store.candidates_again(&key).are(&candidates) {
                     ask.now = self.clock.now();
-                    if let Look::Served(served) = self.look_by(&ask, Store::candidates_again) {
+                    if let Look::Served(served) = self.look_by(ask, Store::candidates_again) {
                         return Ok(served);
                     }
                 }
@@ -307,30 +307,40 @@ impl Cache {
             }
             // Nothing that is under way would answer it.
             Joined::Follow(_) if !may_join => self.alone(ask, key, generation, errand, None).await,
-            Joined::Follow(mut follower) => {
-                let wait = ask.settings.options.collapse_wait;
-                let reason = match tokio::time::timeout(wait, follower.landing()).await {
-                    Ok(landing) => match self.follow(&ask, landing, &errand) {
-                        Ok(result) => return result,
-                        Err(reason) => reason,
-                    },
-                    Err(_elapsed) => {
-                        self.collapse_timeouts.fetch_add(1, Ordering::Relaxed);
-                        Reason::CollapseTimeout
-                    }
-                };
-                drop(follower);
-                // What was waited for may lie in the store now: to be served, or to be validated.
-                let ask = Ask { now: self.clock.now(), ..ask };
-                let errand = match self.look_by(&ask, Store::candidates_again) {
-                    Look::Served(served) => return Ok(served),
-                    Look::Failed(failure) => return Err(failure),
-                    Look::Go(planned) => Errand::of(&planned.plan, &planned.candidates).unwrap_or(errand),
-                };
-                let errand = Errand { reason: errand.reason.or(Some(reason)), ..errand };
-                self.alone(ask, key, generation, errand, None).await
-            }
+            Joined::Follow(follower) => Box::pin(self.behind(follower, ask, key, generation, errand)).await,
         }
+    }
+
+    /// Waits for what a leader gets, and answers by that, or goes alone.
+    async fn behind(
+        self: &Arc<Self>,
+        mut follower: Follower,
+        ask: &mut Ask,
+        key: CacheKey,
+        generation: Generation,
+        errand: Errand,
+    ) -> Result<Served, Failure> {
+        let wait = ask.settings.options.collapse_wait;
+        let reason = match tokio::time::timeout(wait, follower.landing()).await {
+            Ok(landing) => match self.follow(ask, landing, &errand) {
+                Ok(result) => return result,
+                Err(reason) => reason,
+            },
+            Err(_elapsed) => {
+                self.collapse_timeouts.fetch_add(1, Ordering::Relaxed);
+                Reason::CollapseTimeout
+            }
+        };
+        drop(follower);
+        // What was waited for may lie in the store now: to be served, or to be validated.
+        ask.now = self.clock.now();
+        let errand = match self.look_by(ask, Store::candidates_again) {
+            Look::Served(served) => return Ok(served),
+            Look::Failed(failure) => return Err(failure),
+            Look::Go(planned) => Errand::of(&planned.plan, &planned.candidates).unwrap_or(errand),
+        };
+        let errand = Errand { reason: errand.reason.or(Some(reason)), ..errand };
+        self.alone(ask, key, generation, errand, None).await
     }
 
     /// What a follower makes of the head it waited for: an answer, or the reason why it must go alone.
@@ -397,7 +407,7 @@ impl Cache {
     /// Fetches for this request: as the leader of a flight, or for itself alone.
     async fn alone(
         self: &Arc<Self>,
-        mut ask: Ask,
+        ask: &mut Ask,
         key: CacheKey,
         generation: Generation,
         errand: Errand,
@@ -405,13 +415,13 @@ impl Cache {
     ) -> Result<Served, Failure> {
         let followers = leader.as_ref().map(Leader::followers);
         let headers = Arc::new(std::mem::take(&mut ask.headers));
-        let order = Self::order(&mut ask, Arc::clone(&headers), key, generation, &errand, leader);
+        let order = Self::order(ask, Arc::clone(&headers), key, generation, &errand, leader);
         let work = Box::pin(obtain(Arc::clone(self), order));
         let brought = match followers {
             Some(followers) => Adopted::new(Arc::clone(self), work, followers).await?,
             None => work.await?,
         };
-        Ok(self.brought(&ask, &headers, brought, &errand))
+        Ok(self.brought(ask, &headers, brought, &errand))
     }
 
     fn order(
@@ -421,8 +431,8 @@ impl Cache {
         generation: Generation,
         errand: &Errand,
         leader: Option<Leader>,
-    ) -> Order {
-        Order {
+    ) -> Box<Order> {
+        Box::new(Order {
             place: Place {
                 key,
                 generation,
@@ -440,7 +450,7 @@ impl Cache {
             store: errand.store,
             leader,
             background: None,
-        }
+        })
     }
 
     /// Makes an answer to this request, with these fields, of what a fetch brought.
@@ -457,7 +467,7 @@ impl Cache {
             detail: errand.reason,
             ..Outcome::default()
         };
-        let as_received = |head: Head<'_>, length, received: AsReceived, outcome: Outcome| {
+        let as_received = |head: Head<'_>, length, received: Box<Received>, outcome: Outcome| {
             let freshness = policy::freshness(head, &terms());
             // A breach is told when it is stored, not only when it is served.
             let breach = (freshness.source == LifetimeSource::Override).then_some(Reason::Override);
@@ -469,7 +479,7 @@ impl Cache {
                 upstream: Some(received.address),
                 ..outcome
             };
-            let AsReceived { status, headers, body, version, buffered, .. } = received;
+            let Received { status, headers, body, version, buffered, .. } = *received;
             let served = Served { status, headers, body, received: version, outcome, buffered };
             // Its own conditions did not go to the origin, so they are answered here.
             let ours = matches!(errand.asking, Asking::Validation(_));
@@ -520,7 +530,7 @@ impl Cache {
                     upstream: Some(received.address),
                     ..outcome
                 };
-                invalidate::through(*received, outcome)
+                invalidate::through(received, outcome)
             }
         }
     }
@@ -541,7 +551,7 @@ impl Cache {
             leader.land(Landing::Unshareable);
             (None, Some(leader))
         };
-        let order = Order {
+        let order = Box::new(Order {
             place: Place {
                 key: key.clone(),
                 generation,
@@ -559,7 +569,7 @@ impl Cache {
             store: true,
             leader,
             background: Some(running),
-        };
+        });
         let work = Box::pin(obtain(Arc::clone(self), order));
         self.shutdown.spawn(async move {
             if let Err(failure) = work.await {

@@ -118,7 +118,7 @@ fn put(cache: &Cache, ask: &Ask) {
 #[tokio::test]
 async fn a_follower_whose_leader_found_it_stored_finds_it_too() {
     let cache = cache();
-    let ask = ask(&cache);
+    let mut ask = ask(&cache);
     let Look::Go(planned) = cache.look(&ask) else { panic!("a miss") };
     let key = CacheKey::of(&ask.target, None);
     let joined = cache.flights.join(&key, cache.store.generation(), &cache.store);
@@ -126,7 +126,7 @@ async fn a_follower_whose_leader_found_it_stored_finds_it_too() {
     put(&cache, &ask);
     let follower = tokio::spawn({
         let cache = Arc::clone(&cache);
-        async move { cache.respond(ask, planned).await }
+        async move { cache.respond(&mut ask, planned).await }
     });
     while leader.followers().count() == 0 {
         tokio::task::yield_now().await;
@@ -143,7 +143,7 @@ async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
     let place = place(&cache, &ask);
     let store = |seconds, length| {
         let received = received(Body::Empty, length);
-        fill::store(&cache, &place, &mut None, None, head(&cache, &ask, seconds), received)
+        fill::store(&cache, &place, &mut None, None, head(&cache, &ask, seconds), Box::new(received))
     };
     assert!(matches!(store(10, None), Ok(Brought::Filling { .. })));
     assert!(matches!(store(20, Some(0)), Ok(Brought::Arrived { .. })));
@@ -157,7 +157,7 @@ async fn an_empty_body_is_stored_at_once_or_nobody_is_told_so() {
 #[tokio::test]
 async fn followers_of_what_came_whole_are_told_from_where_and_how() {
     let cache = cache();
-    let (asked, follows) = (ask(&cache), ask(&cache));
+    let (asked, mut follows) = (ask(&cache), ask(&cache));
     let Look::Go(planned) = cache.look(&follows) else { panic!("a miss") };
     let place = place(&cache, &asked);
     let Joined::Lead(leader) = cache.flights.join(&place.key, place.generation, &cache.store) else {
@@ -166,7 +166,7 @@ async fn followers_of_what_came_whole_are_told_from_where_and_how() {
     let followers = leader.followers();
     let follower = tokio::spawn({
         let cache = Arc::clone(&cache);
-        async move { cache.respond(follows, planned).await }
+        async move { cache.respond(&mut follows, planned).await }
     });
     while followers.count() == 0 {
         tokio::task::yield_now().await;
@@ -175,7 +175,7 @@ async fn followers_of_what_came_whole_are_told_from_where_and_how() {
     let received = Received { version: Version::HTTP_10, ..received(came, Some(4)) };
     let address = received.address;
     let head = head(&cache, &asked, 0);
-    let brought = fill::store(&cache, &place, &mut Some(leader), None, head, received);
+    let brought = fill::store(&cache, &place, &mut Some(leader), None, head, Box::new(received));
     assert!(matches!(brought, Ok(Brought::Arrived { .. })));
     assert_eq!(cache.flights(), 0);
     let served = follower.await.unwrap().unwrap();
@@ -229,7 +229,7 @@ async fn a_small_body_that_has_come_with_its_head_is_stored_at_once_and_any_othe
         let ask = ask(&cache);
         let place = place(&cache, &ask);
         let received = received(Body::boxed(Late(frames.to_vec())), Some(4));
-        let brought = fill::store(&cache, &place, &mut None, None, head(&cache, &ask, 0), received);
+        let brought = fill::store(&cache, &place, &mut None, None, head(&cache, &ask, 0), Box::new(received));
         let (stored, received) = match brought {
             Ok(Brought::Arrived { received, .. }) => (true, received),
             Ok(Brought::Filling { received, .. }) => (false, received),
@@ -260,7 +260,7 @@ async fn what_a_refresh_brings_is_stored_in_its_place() {
     let ask = ask(&cache);
     let running = cache.background.begin(&ask.target, 1).unwrap();
     let (head, received) = (head(&cache, &ask, 0), received(Body::boxed(Silent), Some(5)));
-    let begun = fill::store(&cache, &place(&cache, &ask), &mut None, Some(running), head, received);
+    let begun = fill::store(&cache, &place(&cache, &ask), &mut None, Some(running), head, Box::new(received));
     assert!(begun.is_ok());
     assert!(cache.background.begin(&ask.target, 1).is_none());
     // Nobody reads it any more.

@@ -87,7 +87,10 @@ pub fn of(name: &HeaderName) -> Treatment {
 fn of_name(name: &str) -> Treatment {
     if name.len() <= LONGEST {
         let same_length = usize::from(STARTS[name.len()])..usize::from(STARTS[name.len() + 1]);
-        if let Some((_, treatment)) = TABLE[same_length].iter().find(|(known, _)| *known == name) {
+        // Most names are told apart by their first byte, without a call that compares.
+        let begins_alike = |known: &str| known.as_bytes().first() == name.as_bytes().first();
+        let mut same = TABLE[same_length].iter().filter(|(known, _)| begins_alike(known));
+        if let Some((_, treatment)) = same.find(|(known, _)| *known == name) {
             return *treatment;
         }
     }

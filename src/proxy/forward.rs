@@ -117,13 +117,14 @@ fn look(
             exchange.goes_on_as(planned.result());
             let cache = Arc::clone(&proxy.cache);
             let link = Arc::clone(link);
-            let mut ask = ask;
+            // By pointer: whatever is awaited is moved with all that it holds.
+            let mut ask = Box::new(ask);
             Handling::slow(async move {
                 if version >= Version::HTTP_11 {
                     ask.interim = Some(interim(link, &settings));
                 }
                 let accept = refusal::accept(&ask.headers);
-                match cache.respond(ask, planned).await {
+                match cache.respond(&mut ask, planned).await {
                     Ok(served) => finish(served, exchange, &settings),
                     Err(failure) => Refusal::Failed(failure).answer(exchange, accept.as_ref(), has_content),
                 }

@@ -38,7 +38,7 @@ use crate::access::authentication::{Authenticator, Principal};
 use crate::access::rate::{Allowance, Rates};
 use crate::body::{Body, Buffers};
 use crate::cache::{self, Cache};
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, Stopwatch};
 use crate::field::via::Pseudonym;
 use crate::pages;
 use crate::shutdown::Shutdown;
@@ -270,7 +270,7 @@ impl Proxy {
     fn exchange(&self, link: &Arc<Link>, peer: SocketAddr, method: Method, version: Version) -> Exchange {
         Exchange::begin(
             self.ids.fetch_add(1, Ordering::Relaxed),
-            self.clock.start(),
+            (self.clock.now(), Stopwatch::start()),
             Arc::clone(&self.telemetry),
             Arc::clone(link),
             peer,

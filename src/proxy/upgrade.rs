@@ -77,7 +77,7 @@ pub(crate) async fn upgrade(
     }
     let sent = proxy
         .upstream
-        .send(Call {
+        .send(&mut Call {
             fetch_over_https: settings.cache.rules.find(&target).is_some_and(|r| r.fetch_over_https),
             target: &target,
             method: parts.method,

@@ -5,31 +5,29 @@
 //! connection). One that may have left is sent once more, if the connection had served before and closed without a byte
 //! of an answer, the method is idempotent, and there is no body.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{InvalidUri, Parts};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{self, Destination, judge_literal};
 use super::error::{UpstreamError, awaiting_head};
 use super::inbound::{After, Inbound, Trailers};
 use super::inspect::{Asked, Fault, inspect};
 use super::parent::{Parents, authority};
-use super::pool::{Key, Lease, Turn};
+use super::pool::{Key, Lease, Link, Turn};
 use super::stats::Bound;
 use super::tunnel::asks_for_credentials;
 use super::upload::{Gate, Progress, Step, Upload};
@@ -72,44 +70,50 @@ struct Flow {
     on_interim: Option<OnInterim>,
 }
 
-pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call<'_>) -> Result<Received, UpstreamError> {
+/// By reference, here and below: what an `async fn` is given lies in its future twice, and futures are moved.
+pub(super) async fn send(
+    way: &Way,
+    buffers: &Buffers,
+    call: &mut Call<'_>,
+) -> Result<Box<Received>, UpstreamError> {
     let Call { target, method, headers: make, body, grant, on_interim, fetch_over_https, upgrade } = call;
-    let (scheme, port) = reached_by(target.scheme, target.port, fetch_over_https);
+    let (scheme, port) = reached_by(target.scheme, target.port, *fetch_over_https);
     let headers = make();
     let parents = way.parents.routes(scheme, &target.host, port, || way.clock.now().mono);
     let via = match scheme {
         Scheme::Https if !parents.is_empty() => headers.get_all(VIA).iter().cloned().collect(),
         Scheme::Http | Scheme::Https => Vec::new(),
     };
-    let to = To { scheme, host: &target.host, port, grant: &grant, parents, via };
+    let to = To { scheme, host: &target.host, port, grant, parents, via };
 
     let replayable = body.is_end_stream();
     let content = if body.is_end_stream() { 0 } else { body.size_hint().exact().unwrap_or(u64::MAX) };
     let upgrades = upgrade.is_some();
-    let gate = (expects(&headers) && !body.is_end_stream()).then(|| Arc::new(Gate::new()));
+    let gate = (!body.is_end_stream() && expects(&headers)).then(|| Arc::new(Gate::new()));
     let options = &way.options;
     let form = if scheme == Scheme::Http && !to.parents.is_empty() { Form::Absolute } else { Form::Origin };
-    let headers = outgoing(target, headers, &body, upgrade.clone())?;
-    let (upload, progress) = Upload::new(body, gate.clone(), options.expect_timeout);
-    let flow = Flow { gate, progress, on_interim };
-
-    let mut request = Request::new(upload);
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = uri(target, form)?;
-    *request.headers_mut() = headers;
+    let headers = outgoing(target, headers, body, upgrade.clone())?;
+    let (upload, progress) = Upload::new(std::mem::take(body), gate.clone(), options.expect_timeout);
+    let mut flow = Flow { gate, progress, on_interim: on_interim.take() };
+    let mut request = Some(Box::new(message(method, uri(target, form)?, headers, upload)));
 
     let mut fresh = false;
     loop {
         let (mut lease, parent) = lease(way, &to, fresh).await?;
         // Only now: who waits for a connection must not hold what those wait for that have one.
-        let buffered = buffer(options, buffers, content).await?;
-        if form == Form::Absolute {
+        let buffered = match buffers.take(content) {
+            Some(buffered) => Some(buffered),
+            None => Box::pin(buffer(options, buffers, content)).await?,
+        };
+        if form == Form::Absolute
+            && let Some(request) = &mut request
+        {
             authorize(request.headers_mut(), &way.parents, parent);
         }
-        let missed = match attempt(options, &flow, &mut lease, request, replayable).await {
+        let missed = match attempt(options, &flow, &mut lease, &mut request, replayable).await {
             Ok(response) => {
-                let asked = Asked { method: &method, upgrade: upgrades, max_fields: options.max_fields };
-                return receive(way, flow, lease, parent, asked, response, buffered).await;
+                let asked = Asked { method, upgrade: upgrades, max_fields: options.max_fields };
+                return receive(way, &mut flow, lease, parent, asked, response, buffered);
             }
             Err(missed) => missed,
         };
@@ -119,15 +123,13 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call<'_>) -> Result
         request = match unwritten {
             // The last chance is a new connection.
             _ if !lease.reused => return Err(error.at(lease.link.address)),
-            Some(request) => *request,
+            Some(request) => Some(request),
             None if replayable
                 && (lease.link.traffic.withheld() || (method.is_idempotent() && unanswered)) =>
             {
-                let mut again = Request::new(Upload::new(Body::Empty, None, Duration::ZERO).0);
-                *again.method_mut() = method.clone();
-                *again.uri_mut() = uri(target, form)?;
-                *again.headers_mut() = outgoing(target, make(), &Body::Empty, upgrade.clone())?;
-                again
+                let headers = outgoing(target, make(), &Body::Empty, upgrade.clone())?;
+                let nothing = Upload::new(Body::Empty, None, Duration::ZERO).0;
+                Some(Box::new(message(method, uri(target, form)?, headers, nothing)))
             }
             None => return Err(error.at(lease.link.address)),
         };
@@ -136,15 +138,20 @@ pub(super) async fn send(way: &Way, buffers: &Buffers, call: Call<'_>) -> Result
     }
 }
 
-/// Room for what is on its way, with so many bytes of content.
+fn message(method: &Method, uri: Uri, headers: HeaderMap, upload: Upload) -> Request<Upload> {
+    let mut request = Request::new(upload);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Waits for room for what is on its way, with so many bytes of content.
 async fn buffer(
     options: &Options,
     buffers: &Buffers,
     content: u64,
 ) -> Result<Option<Buffered>, UpstreamError> {
-    if let Some(buffered) = buffers.take(content) {
-        return Ok(Some(buffered));
-    }
     let limit = options.connect_timeout;
     timeout(limit, buffers.wait(content)).await.map_err(|_| {
         let total = buffers.total();
@@ -186,8 +193,34 @@ async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Res
         }
         _ => Key { scheme: to.scheme, host: to.host.clone(), port: to.port, parent: at },
     };
+    if !fresh && let Some(lease) = way.pool.ready(&key) {
+        return reused(way, to, at, lease);
+    }
+    // Most requests find a connection: what waits for one, or opens one, must not make their futures as large.
+    Box::pin(lease_in_turn(way, to, at, &destination, &key, fresh)).await
+}
+
+/// What is allowed may have changed since it was dialled.
+fn reused(way: &Way, to: &To<'_>, at: Option<usize>, lease: Lease) -> Result<Lease, UpstreamError> {
+    if at.is_none() {
+        let address = lease.link.address;
+        to.grant.destination(to.host, address).map_err(|denied| UpstreamError::denied(denied, address))?;
+    }
+    way.counters.reused.fetch_add(1, Relaxed);
+    Ok(lease)
+}
+
+/// What becomes free, or a new connection.
+async fn lease_in_turn(
+    way: &Way,
+    to: &To<'_>,
+    at: Option<usize>,
+    destination: &Destination<'_>,
+    key: &Key,
+    fresh: bool,
+) -> Result<Lease, UpstreamError> {
     let limit = way.options.connect_timeout;
-    let turn = timeout(limit, way.pool.turn(&key, fresh)).await.map_err(|_| {
+    let turn = timeout(limit, way.pool.turn(key, fresh)).await.map_err(|_| {
         let at = authority(to.host, to.port);
         let most = way.pool.limits().connections_per_origin;
         let what = format!("all {most} connections to {at} were busy for {limit:?}");
@@ -195,20 +228,9 @@ async fn lease_by(way: &Way, to: &To<'_>, at: Option<usize>, fresh: bool) -> Res
     })?;
     let permit = match turn {
         Turn::Open(permit) => permit,
-        Turn::Reuse(lease) => {
-            // What is allowed may have changed since it was dialled.
-            if parent.is_none() {
-                let address = lease.link.address;
-                to.grant
-                    .destination(to.host, address)
-                    .map_err(|denied| UpstreamError::denied(denied, address))?;
-            }
-            way.counters.reused.fetch_add(1, Relaxed);
-            return Ok(lease);
-        }
+        Turn::Reuse(lease) => return reused(way, to, at, lease),
     };
-    // Most requests find a connection: what opens one must not make their futures as large.
-    let (stream, address) = Box::pin(connect::open(way, &destination)).await?;
+    let (stream, address) = connect::open(way, destination).await?;
     let traffic = Arc::new(Traffic::new());
     let wire = Wire::new(stream, Arc::clone(&traffic), Arc::clone(&way.counters));
     let shaken = way.engine.handshake(TokioIo::new(wire)).await;
@@ -299,7 +321,7 @@ async fn attempt(
     options: &Options,
     flow: &Flow,
     lease: &mut Lease,
-    mut request: Request<Upload>,
+    request: &mut Option<Box<Request<Upload>>>,
     replayable: bool,
 ) -> Result<Response<Incoming>, Missed> {
     let traffic = Arc::clone(&lease.link.traffic);
@@ -313,23 +335,33 @@ async fn attempt(
         traffic: Arc::clone(&traffic),
     });
     let informed = Arc::clone(&interim);
+    let missed = |error| Missed { error, unwritten: None };
+    let Some(mut request) = request.take() else {
+        return Err(missed(UpstreamError::new(
+            ProxyError::ProxyInternalError,
+            "there is no request to send",
+        )));
+    };
     hyper::ext::on_informational(&mut request, move |response| {
         informed.received(response.status(), response.version(), response.headers());
     });
-
-    let missed = |error| Missed { error, unwritten: None };
     let first_byte = options.first_byte_timeout;
     let between = options.between_bytes_timeout;
     let tick = if flow.progress.is_some() { first_byte.min(between) } else { first_byte };
-    traffic.moved();
+    let begun = traffic.moved();
     traffic.anew();
     // Not where bytes of another protocol may follow: there each direction ends by itself.
     traffic.read_on(flow.progress.is_some());
     if lease.reused {
         traffic.doubt(replayable);
     }
-    let mut timer = pin!(sleep(tick));
-    let mut response = pin!(lease.link.sender.try_send_request(request));
+    let Link { sender, timer, .. } = &mut lease.link;
+    let due = Instant::from_std(begun + tick);
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+    if due < timer.deadline() {
+        timer.as_mut().reset(due);
+    }
+    let mut response = pin!(sender.try_send_request(*request));
     loop {
         tokio::select! {
             biased;
@@ -347,7 +379,7 @@ async fn attempt(
                 return if interim.is_flood() { Err(missed(interim.fault())) } else { Ok(response) };
             }
             () = interim.flooded.notified() => return Err(missed(interim.fault())),
-            () = &mut timer => {
+            () = timer.as_mut() => {
                 let step = flow.progress.as_ref().map_or(Step::Done, |progress| progress.step());
                 let left = match step {
                     // The client has a limit of its own.
@@ -412,16 +444,16 @@ impl Interim {
 }
 
 /// From a head that hyper accepts to a response that may be believed.
-async fn receive(
+fn receive(
     way: &Way,
-    flow: Flow,
+    flow: &mut Flow,
     lease: Lease,
     parent: Option<usize>,
     asked: Asked<'_>,
     mut response: Response<Incoming>,
     buffered: Option<Buffered>,
-) -> Result<Received, UpstreamError> {
-    let withheld = flow.gate.is_some_and(|gate| gate.shut());
+) -> Result<Box<Received>, UpstreamError> {
+    let withheld = flow.gate.take().is_some_and(|gate| gate.shut());
     let address = lease.link.address;
     let reused = lease.reused;
     let (status, version) = (response.status(), response.version());
@@ -433,7 +465,7 @@ async fn receive(
         lease,
         close: seen.close,
         keep_alive: seen.keep_alive,
-        upload: flow.progress,
+        upload: flow.progress.take(),
         withheld,
         grace: way.options.between_bytes_timeout,
     };
@@ -446,12 +478,11 @@ async fn receive(
         // What is short fits where it is read first.
         let is_short = seen.content_length.is_some_and(|length| length <= FLOOR / 2);
         let room = if is_short { None } else { buffered.clone() };
-        let mut inbound = Inbound::new(incoming, after, between, trailers, room);
-        let begun = poll_fn(|cx| Poll::Ready(inbound.begin(cx))).await;
-        begun.map_err(|error| UpstreamError::unreadable(error).at(address))?;
-        Body::Boxed(Box::pin(inbound))
+        let mut inbound = Box::pin(Inbound::new(incoming, after, between, trailers, room));
+        inbound.as_mut().begin().map_err(|error| UpstreamError::unreadable(error).at(address))?;
+        Body::Boxed(inbound)
     };
-    Ok(Received {
+    Ok(Box::new(Received {
         status,
         version,
         headers: parts.headers,
@@ -464,7 +495,7 @@ async fn receive(
         protocol: seen.protocol,
         reused,
         buffered,
-    })
+    }))
 }
 
 fn foreign(

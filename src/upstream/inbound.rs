@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -96,10 +96,10 @@ impl Inbound {
         Self { inner, first: None, after: Some(after), stall: Stall::new(between_bytes), trailers, room }
     }
 
-    /// Reads what has come along with the head. Chunks that are none from the first byte on are found before the head is
-    /// believed, and then there is no answer.
-    pub(super) fn begin(&mut self, cx: &mut Context<'_>) -> Result<(), body::Error> {
-        match Pin::new(&mut *self).poll_frame(cx) {
+    /// Reads what has come along with the head, without waiting for more. Chunks that are none from the first byte on are
+    /// found before the head is believed, and then there is no answer.
+    pub(super) fn begin(mut self: Pin<&mut Self>) -> Result<(), body::Error> {
+        match self.as_mut().poll_frame(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Err(error))) if error.kind == ProxyError::HttpResponseTransferCoding => {
                 Err(error)
             }

@@ -84,11 +84,15 @@ pub(super) fn inspect(
     }
 
     let mut seen = Seen { framing_ok: true, ..Seen::default() };
-    frame(asked.method, status, headers, &mut seen);
+    // Each look at a map costs as much as to go through a short one, and most have none of these.
+    let [length, coding, connection, kept] =
+        present(headers, [&CONTENT_LENGTH, &TRANSFER_ENCODING, &CONNECTION, &KEEP_ALIVE]);
+    frame(asked.method, status, headers, (length, coding), &mut seen);
     // Only HTTP/1.1 says by itself that a connection stays open; with 1.0's Keep-Alive we do not play.
     seen.close |= version != Version::HTTP_11 || seen.close_delimited || !seen.framing_ok;
-    seen.close |= names(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("close"));
-    seen.keep_alive = keep_alive(headers);
+    seen.close |=
+        connection && names(headers, &CONNECTION).any(|option| option.eq_ignore_ascii_case("close"));
+    seen.keep_alive = if kept { keep_alive(headers) } else { None };
     if status == StatusCode::SWITCHING_PROTOCOLS {
         seen.close = true;
         seen.protocol = headers.get(UPGRADE).cloned();
@@ -96,16 +100,35 @@ pub(super) fn inspect(
             return fault(ProxyError::HttpUpgradeFailed, "the origin's 101 names no protocol");
         }
     }
-    seen.named_trailers = treatment::named_trailers(headers);
+    if connection {
+        seen.named_trailers = treatment::named_trailers(headers);
+    }
     treatment::strip_response(headers);
     Ok(seen)
 }
 
+/// Which of these fields there are.
+fn present<const N: usize>(headers: &HeaderMap, names: [&HeaderName; N]) -> [bool; N] {
+    let mut present = [false; N];
+    for field in headers.keys() {
+        for (name, is_there) in names.iter().zip(&mut present) {
+            *is_there |= field == *name;
+        }
+    }
+    present
+}
+
 /// RFC 9112 section 6.3, for a message that hyper has framed by the same rules.
-fn frame(method: &Method, status: StatusCode, headers: &mut HeaderMap, seen: &mut Seen) {
-    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
-    let length = content_length(headers);
-    let coded = headers.contains_key(TRANSFER_ENCODING);
+/// Whether there is a Content-Length and a Transfer-Encoding has been seen.
+fn frame(
+    method: &Method,
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    (has_length, coded): (bool, bool),
+    seen: &mut Seen,
+) {
+    let lengths = if has_length { headers.get_all(CONTENT_LENGTH).iter().count() } else { 0 };
+    let length = if has_length { content_length(headers) } else { None };
     let bodiless = method == Method::HEAD || status == StatusCode::NOT_MODIFIED;
 
     if status == StatusCode::NO_CONTENT || status.is_informational() {

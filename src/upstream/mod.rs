@@ -251,8 +251,9 @@ impl Upstream {
         Ok(())
     }
 
-    /// Sends a request and waits for the head of its final response.
-    pub async fn send(&self, call: Call<'_>) -> Result<Received, UpstreamError> {
+    /// Sends a request, of which it takes the body, and waits for the head of its final response: boxed, since whoever
+    /// judges it hands it on.
+    pub async fn send(&self, call: &mut Call<'_>) -> Result<Box<Received>, UpstreamError> {
         let way = self.0.way.load_full();
         exchange::send(&way, &self.0.buffers, call).await.inspect_err(|error| self.0.counters.failed(error))
     }

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Sleep, timeout};
 
 use super::stats::{Bound, Counters, Idling, Open};
 use super::upload::Upload;
@@ -83,7 +84,7 @@ struct Idle {
     since: i64,
     /// Not to be used from then on.
     until: i64,
-    counted: Idling,
+    _counted: Idling,
 }
 
 /// A connection that requests can be sent on.
@@ -91,6 +92,9 @@ pub(super) struct Link {
     pub(super) sender: SendRequest<Upload>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) address: SocketAddr,
+    /// For the time limits of its exchanges, one after the other: kept, since to arm it costs more than to look at it. It
+    /// may be that of an exchange before, and fire too early.
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
     leash: oneshot::Sender<Duration>,
 }
 
@@ -132,6 +136,18 @@ impl Pool {
 
     pub(super) fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// An idle connection that can take a request at once.
+    pub(super) fn ready(self: &Arc<Self>, key: &Key) -> Option<Lease> {
+        let origin = self.origin(key);
+        let idle = self.living(&origin)?;
+        if idle.link.sender.is_ready() {
+            return Some(Lease { link: idle.link, reused: true, origin, pool: Arc::clone(self) });
+        }
+        // Its turn has to be waited for.
+        origin.idle.lock().push_back(idle);
+        None
     }
 
     /// An idle connection, else leave to open one, else what becomes free first. With `fresh`, never an idle
@@ -179,16 +195,22 @@ impl Pool {
     /// The idle connection used last that still lives.
     async fn idle(&self, origin: &Origin) -> Option<Link> {
         loop {
-            let Idle { mut link, until, counted, .. } = origin.idle.lock().pop_back()?;
-            drop(counted);
-            if link.sender.is_closed() || self.clock.now().mono >= until {
-                continue;
-            }
+            let Idle { mut link, .. } = self.living(origin)?;
             if link.sender.is_ready() {
                 return Some(link);
             }
             if let Ok(Ok(())) = timeout(TURN, link.sender.ready()).await {
                 return Some(link);
+            }
+        }
+    }
+
+    /// The same, whether or not it can take a request at once.
+    fn living(&self, origin: &Origin) -> Option<Idle> {
+        loop {
+            let idle = origin.idle.lock().pop_back()?;
+            if !idle.link.sender.is_closed() && self.clock.now().mono < idle.until {
+                return Some(idle);
             }
         }
     }
@@ -305,7 +327,7 @@ impl Permit {
         let open = Open::new(&self.pool.counters);
         tokio::spawn(drive(connection, let_go, self.counted, open));
         self.pool.watch();
-        let link = Link { sender, traffic, address, leash };
+        let link = Link { sender, traffic, address, timer: None, leash };
         Lease { link, reused: false, origin: self.origin, pool: self.pool }
     }
 }
@@ -346,7 +368,7 @@ impl Lease {
         let counted = Idling::new(counters);
         let oldest = {
             let mut idle = self.origin.idle.lock();
-            idle.push_back(Idle { link: self.link, since: mono, until, counted });
+            idle.push_back(Idle { link: self.link, since: mono, until, _counted: counted });
             if idle.len() > limits.idle_per_origin { idle.pop_front() } else { None }
         };
         if oldest.is_some() {

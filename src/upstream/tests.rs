@@ -141,8 +141,8 @@ async fn closed(mut stream: TcpStream) -> bool {
     true
 }
 
-async fn send(upstream: &Upstream, call: Call<'_>) -> Result<Received, UpstreamError> {
-    tokio::time::timeout(HANG, upstream.send(call)).await.expect("it hangs")
+async fn send(upstream: &Upstream, mut call: Call<'_>) -> Result<Box<Received>, UpstreamError> {
+    tokio::time::timeout(HANG, upstream.send(&mut call)).await.expect("it hangs")
 }
 
 async fn text(body: Body) -> Result<String, body::Error> {

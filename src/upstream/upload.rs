@@ -113,8 +113,8 @@ pin_project! {
     pub(super) struct Upload {
         #[pin]
         body: Body,
-        // `None`: nothing to send.
-        course: Option<Course>,
+        // `None`: nothing to send. Boxed, since a request is moved a dozen times on its way, and most have no body.
+        course: Option<Box<Course>>,
     }
 }
 
@@ -141,7 +141,7 @@ impl Upload {
             progress: Arc::clone(&progress),
             gate: gate.map(|gate| (gate, Stall::new(expect_timeout))),
         };
-        (Self { body, course: Some(course) }, Some(progress))
+        (Self { body, course: Some(Box::new(course)) }, Some(progress))
     }
 }
 

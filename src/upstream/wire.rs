@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -163,9 +163,12 @@ impl Traffic {
         self.trailers_clean.load(Relaxed)
     }
 
-    /// Notes progress towards a response head: bytes of the request went out, or an interim response came.
-    pub(super) fn moved(&self) {
-        self.last.store(self.begun.elapsed().as_millis() as u64, Relaxed);
+    /// Notes progress towards a response head: bytes of the request went out, or an interim response came. Gives when
+    /// that was.
+    pub(super) fn moved(&self) -> Instant {
+        let elapsed = self.begun.elapsed();
+        self.last.store(elapsed.as_millis() as u64, Relaxed);
+        self.begun.started() + elapsed
     }
 
     /// What has passed since the last progress.

@@ -20,12 +20,12 @@ impl Hand {
     }
 
     /// So far from the machine's, as `+40d` or `-1h`. What is asked from here on is judged by it: each of the proxy's
-    /// threads goes by what the wall clock showed for a millisecond, and that is over then.
+    /// threads looks at the wall clock once in a tick of the kernel's, at most 10 ms, and that is over then.
     fn set(&self, offset: &str) {
         let new = self.0.path().join("new");
         std::fs::write(&new, offset).unwrap();
         std::fs::rename(new, self.file()).unwrap();
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(12));
     }
 }
 

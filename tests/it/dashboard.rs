@@ -15,9 +15,9 @@ pub(crate) fn stdout(output: &std::process::Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Ages are told apart by it.
-pub(crate) fn next_millisecond() {
-    std::thread::sleep(std::time::Duration::from_millis(2));
+/// Ages are told apart by it: the kernel's, at most 10 ms.
+pub(crate) fn next_tick() {
+    std::thread::sleep(std::time::Duration::from_millis(12));
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn what_is_stored_is_listed_in_order_searched_and_paged() {
     assert_eq!(stdout(&proxy.run(&["ls"])), "0 stored responses, 0 B\n");
     for path in ["/large", "/small", "/middle?secret=1"] {
         proxy.get(&origin.url(path)).assert_status(200);
-        next_millisecond();
+        next_tick();
     }
     proxy.get(&origin.url_at("localhost", "/small")).assert_status(200);
     let listed = |query: &str| proxy.admin_json("GET", &format!("/api/v1/stored?{query}"));

@@ -1,7 +1,7 @@
 //! The page in Chromium: what it shows, that it works by keyboard and on a phone, and what it says where nothing is there
 //! or nothing answers.
 
-use crate::dashboard::{FRESH, next_millisecond, stdout};
+use crate::dashboard::{FRESH, next_tick, stdout};
 use crate::support::driver::Driver;
 use crate::support::proxy::Signal;
 use crate::support::{Origin, Proxy, skip};
@@ -321,7 +321,7 @@ fn what_is_stored_is_ordered_searched_and_purged_on_the_page() {
         for (path, length) in paths {
             origin.on(path, move |x| x.reply("200 OK", &[FRESH], vec![b'x'; length]));
             proxy.get(&origin.url(path)).assert_status(200);
-            next_millisecond();
+            next_tick();
         }
         origin.serve("/middlemost", "200 OK", &[FRESH], b"x");
         let stored =

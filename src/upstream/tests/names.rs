@@ -97,10 +97,10 @@ async fn one_family_that_does_not_answer_does_not_hold_up_the_other() {
     .await;
     let (listener, address) = listen().await;
     let origin = tokio::spawn(async move { drop(say(&listener, OK).await) });
-    let call = get(&format!("http://origin.test:{}/", address.port()));
+    let mut call = get(&format!("http://origin.test:{}/", address.port()));
     let upstream = asking(server, |o| o.dns_timeout = HANG);
     // Far less than the resolver waits for an answer before it gives up.
-    let received = tokio::time::timeout(Duration::from_secs(3), upstream.send(call)).await.unwrap();
+    let received = tokio::time::timeout(Duration::from_secs(3), upstream.send(&mut call)).await.unwrap();
     assert_eq!(received.unwrap().address, address);
     origin.await.unwrap();
 }

@@ -83,8 +83,9 @@ async fn a_request_that_is_given_up_closes_its_connection() {
         closed(stream).await
     });
     let upstream = upstream(|_| ());
+    let mut call = at(address);
     tokio::select! {
-        _ = upstream.send(at(address)) => panic!("it was answered"),
+        _ = upstream.send(&mut call) => panic!("it was answered"),
         _ = was_asked => {}
     }
     assert!(origin.await.unwrap());
