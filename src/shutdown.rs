@@ -41,7 +41,7 @@ impl Shutdown {
         F: Future<Output = ()> + Send + 'static,
     {
         let next = Arc::clone(&self.0.stepped).notified_owned();
-        self.0.tasks.spawn(Abortable { work, next, seen: None, shutdown: self.clone() });
+        self.0.tasks.spawn(Abortable { work, next, asked: false, shutdown: self.clone() });
     }
 
     /// Begins the drain.
@@ -96,8 +96,8 @@ pin_project! {
         work: F,
         #[pin]
         next: OwnedNotified,
-        // The step after which `next` waits, once it does.
-        seen: Option<u8>,
+        // Whether `next` waits.
+        asked: bool,
         shutdown: Shutdown,
     }
 }
@@ -107,23 +107,19 @@ impl<F: Future<Output = ()>> Future for Abortable<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        let (shutdown, next) = (&this.shutdown.0, || Arc::clone(&this.shutdown.0.stepped).notified_owned());
+        let shutdown = &this.shutdown.0;
         loop {
             let step = shutdown.step.load(Ordering::SeqCst);
             if this.work.as_mut().poll(cx).is_ready() || step == ABORTING {
                 return Poll::Ready(());
             }
-            // A task keeps its waker, so to be woken it is enough to have asked once.
-            if *this.seen == Some(step) {
+            // A task keeps its waker, so to be woken it is enough to have asked once, while nothing has been told.
+            if step == RUNNING && *this.asked {
                 return Poll::Pending;
             }
-            if this.seen.replace(step).is_some() {
-                this.next.set(next());
-            }
+            *this.asked = true;
             if this.next.as_mut().poll(cx).is_ready() {
-                // Told before it was asked for here.
-                this.next.set(next());
-                *this.seen = None;
+                this.next.set(Arc::clone(&shutdown.stepped).notified_owned());
             } else if shutdown.step.load(Ordering::SeqCst) == step {
                 return Poll::Pending;
             }
@@ -171,6 +167,20 @@ mod tests {
             shutdown.drain();
             shutdown.finished().await;
         }
+    }
+
+    #[tokio::test]
+    async fn work_that_was_told_of_a_step_twice_is_told_of_the_next_one() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn(std::future::pending());
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            shutdown.drain();
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(shutdown.running(), 1);
+        shutdown.abort();
+        tokio::time::timeout(std::time::Duration::from_secs(10), shutdown.finished()).await.unwrap();
     }
 
     #[tokio::test]

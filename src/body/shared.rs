@@ -669,16 +669,19 @@ impl http_body::Body for Reader {
     fn size_hint(&self) -> SizeHint {
         match &self.place {
             Place::Seat { shared, position, .. } => {
-                let length = match (self.length, &shared.state.lock().phase) {
+                let state = shared.state.lock();
+                let length = match (self.length, &state.phase) {
                     (Some(length), _) => Some(length),
-                    (None, Phase::Complete(body)) => Some(body.len()),
+                    // Where trailers follow, framing must have room for them.
+                    (None, Phase::Complete(body)) if state.trailers.is_none() => Some(body.len()),
                     (None, _) => None,
                 };
                 length.map_or_else(SizeHint::new, |length| {
                     SizeHint::with_exact(length.saturating_sub(*position))
                 })
             }
-            Place::Kept { rest, .. } => SizeHint::with_exact(rest.left()),
+            Place::Kept { trailers: Some(_), .. } => SizeHint::new(),
+            Place::Kept { rest, trailers: None } => SizeHint::with_exact(rest.left()),
             Place::End => SizeHint::with_exact(0),
         }
     }

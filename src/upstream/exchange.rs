@@ -5,10 +5,12 @@
 //! connection). One that may have left is sent once more, if the connection had served before and closed without a byte
 //! of an answer, the method is idempotent, and there is no body.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::{
@@ -18,8 +20,8 @@ use http::uri::{InvalidUri, Parts};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper_util::rt::TokioIo;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{self, Destination, judge_literal};
@@ -31,7 +33,7 @@ use super::pool::{Key, Lease, Link, Turn};
 use super::stats::Bound;
 use super::tunnel::asks_for_credentials;
 use super::upload::{Gate, Progress, Step, Upload};
-use super::wire::{Traffic, Wire};
+use super::wire::{Stream, Traffic, Wire};
 use super::{Call, OnInterim, Options, Received, Way};
 use crate::access::Grant;
 use crate::body::buffers::FLOOR;
@@ -231,11 +233,12 @@ async fn lease_in_turn(
         Turn::Reuse(lease) => return reused(way, to, at, lease),
     };
     let (stream, address) = connect::open(way, destination).await?;
+    let is_secure = matches!(stream, Stream::Tls(_));
     let traffic = Arc::new(Traffic::new());
     let wire = Wire::new(stream, Arc::clone(&traffic), Arc::clone(&way.counters));
     let shaken = way.engine.handshake(TokioIo::new(wire)).await;
     let pair = shaken.map_err(|error| awaiting_head(error, false).at(address))?;
-    Ok(permit.redeem(pair, traffic, address))
+    Ok(permit.redeem(pair, traffic, address, is_secure))
 }
 
 /// How a request's target is written. RFC 9112 section 3.2.
@@ -329,7 +332,6 @@ async fn attempt(
     let interim = Arc::new(Interim {
         count: AtomicUsize::new(0),
         max: options.max_interim,
-        flooded: Notify::new(),
         gate: flow.gate.clone(),
         relay: flow.on_interim.clone(),
         traffic: Arc::clone(&traffic),
@@ -355,7 +357,7 @@ async fn attempt(
     if lease.reused {
         traffic.doubt(replayable);
     }
-    let Link { sender, timer, .. } = &mut lease.link;
+    let Link { sender, timer, driver, .. } = &mut lease.link;
     let due = Instant::from_std(begun + tick);
     let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
     if due < timer.deadline() {
@@ -363,9 +365,18 @@ async fn attempt(
     }
     let mut response = pin!(sender.try_send_request(*request));
     loop {
-        tokio::select! {
-            biased;
-            answer = &mut response => {
+        let event = poll_fn(|cx| {
+            driver.poll(cx);
+            if let Poll::Ready(answer) = response.as_mut().poll(cx) {
+                return Poll::Ready(Event::Answer(answer));
+            }
+            if interim.is_flood() {
+                return Poll::Ready(Event::Flood);
+            }
+            timer.as_mut().poll(cx).map(|()| Event::Due)
+        });
+        match event.await {
+            Event::Answer(answer) => {
                 let response = answer.map_err(|mut error| {
                     let unwritten = error.take_message().map(Box::new);
                     let came = traffic.read() - read_before;
@@ -378,8 +389,8 @@ async fn attempt(
                 // A flood and the final response may have come in one read.
                 return if interim.is_flood() { Err(missed(interim.fault())) } else { Ok(response) };
             }
-            () = interim.flooded.notified() => return Err(missed(interim.fault())),
-            () = timer.as_mut() => {
+            Event::Flood => return Err(missed(interim.fault())),
+            Event::Due => {
                 let step = flow.progress.as_ref().map_or(Step::Done, |progress| progress.step());
                 let left = match step {
                     // The client has a limit of its own.
@@ -390,7 +401,8 @@ async fn attempt(
                 if left.is_zero() {
                     let error = if step == Step::Done {
                         let what = format!("no response head within {first_byte:?}");
-                        UpstreamError::new(ProxyError::HttpResponseTimeout, what).over(Bound::FirstByteTimeout)
+                        UpstreamError::new(ProxyError::HttpResponseTimeout, what)
+                            .over(Bound::FirstByteTimeout)
                     } else {
                         let what = format!("nothing of the request was taken for {between:?}");
                         UpstreamError::new(ProxyError::ConnectionWriteTimeout, what)
@@ -404,11 +416,20 @@ async fn attempt(
     }
 }
 
+/// What an attempt waits for. Not boxed: it is taken apart where it comes from.
+#[allow(clippy::large_enum_variant)]
+enum Event {
+    Answer(Result<Response<Incoming>, TrySendError<Request<Upload>>>),
+    /// Too many interim responses.
+    Flood,
+    /// The timer has fired.
+    Due,
+}
+
 /// What happens to interim responses. RFC 9110 section 15.2.
 struct Interim {
     count: AtomicUsize,
     max: usize,
-    flooded: Notify,
     gate: Option<Arc<Gate>>,
     relay: Option<OnInterim>,
     traffic: Arc<Traffic>,
@@ -426,7 +447,6 @@ impl Interim {
 
     fn received(&self, status: StatusCode, version: Version, headers: &HeaderMap) {
         if self.count.fetch_add(1, Relaxed) >= self.max {
-            self.flooded.notify_one();
             return;
         }
         self.traffic.moved();
@@ -447,7 +467,7 @@ impl Interim {
 fn receive(
     way: &Way,
     flow: &mut Flow,
-    lease: Lease,
+    mut lease: Lease,
     parent: Option<usize>,
     asked: Asked<'_>,
     mut response: Response<Incoming>,
@@ -460,6 +480,11 @@ fn receive(
     let seen = inspect(asked, status, version, response.headers_mut())
         .map_err(|fault| foreign(way, parent, status, address, fault))?;
     let upgraded = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
+    // A client may send all of its content before it reads of the answer, which must not keep that back.
+    let uploads = flow.progress.as_ref().is_some_and(|progress| progress.step() != Step::Done);
+    if upgraded.is_some() || uploads || !lease.link.traffic.is_flushed() {
+        lease.link.driver.go_on();
+    }
     let (parts, incoming) = response.into_parts();
     let after = After {
         lease,

@@ -41,7 +41,8 @@ pub(super) struct After {
 impl After {
     /// The response has ended.
     pub(super) fn end(self) {
-        let sent = self.upload.is_none_or(|upload| upload.step() == Step::Done);
+        let taken = self.upload.is_none_or(|upload| upload.step() == Step::Done);
+        let sent = taken && self.lease.link.traffic.is_flushed();
         match (sent, self.withheld) {
             (true, _) if !self.close => self.lease.give_back(self.keep_alive),
             (true, _) => drop(self.lease),
@@ -153,7 +154,14 @@ impl http_body::Body for Inbound {
             std::task::ready!(turn.as_mut().poll(cx));
             self.room = Room::Whole;
         }
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let mut frame = Pin::new(&mut self.inner).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(after) = &mut self.after
+        {
+            after.lease.link.driver.poll(cx);
+            frame = Pin::new(&mut self.inner).poll_frame(cx);
+        }
+        match frame {
             Poll::Pending if self.stall.poll_passed(cx).is_pending() => Poll::Pending,
             Poll::Pending => {
                 let what = format!("the response's body stalled for {:?}", self.stall.limit());

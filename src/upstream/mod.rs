@@ -6,11 +6,13 @@
 //!            v                              dial (CONNECT)
 //!         inspect (the one gate for responses) -> Received
 //! ```
+//! A connection's work (`driver`) is done by whoever waits for its answer, and then for the answer's body.
 //! It knows nothing of caching, and says what failed in the terms of RFC 9209; what a client is told is not
 //! decided here. Fields come in stripped for the origin and go out stripped for the client.
 
 mod connect;
 mod direct;
+mod driver;
 mod error;
 mod exchange;
 mod inbound;

@@ -3,23 +3,26 @@
 //! ```text
 //! open -> leased -> idle -> leased ... -> closed
 //! ```
-//! A connection is driven by a task of its own that ends when the pool or the lease lets it go. No lock is
-//! held across an await: the map's shards are locked to find an origin, an origin's list to push and pop.
+//! A connection has no task of its own: whoever waits for its answer polls it ([`super::driver`]), and an idle one is
+//! looked at when it is wanted, and now and then. No lock is held across an await: the map's shards are locked to find an
+//! origin, an origin's list to push and pop.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::{Sleep, timeout};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 
+use super::driver::Driver;
 use super::stats::{Bound, Counters, Idling, Open};
 use super::upload::Upload;
 use super::wire::{Traffic, Wire};
@@ -33,12 +36,6 @@ const SHARDS: usize = 16;
 const SWEEP: Duration = Duration::from_millis(500);
 /// When idle connections of all origins reach their bound, one in so many is closed beyond what must be.
 const SPARE: usize = 16;
-/// How long the task of a connection whose response has ended may take until it accepts the next request. It
-/// needs no I/O for that, only its turn.
-const TURN: Duration = Duration::from_millis(100);
-/// How long a connection that was let go may take to close by itself (a last flush, TLS's goodbye).
-pub(super) const GOODBYE: Duration = Duration::from_secs(5);
-
 /// Whose connections are alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -65,6 +62,8 @@ pub(super) struct Pool {
     limits: Limits,
     clock: Clock,
     counters: Arc<Counters>,
+    /// How often connections have become idle.
+    returns: AtomicU64,
     sweeping: AtomicBool,
     /// Held by who closes what is idle beyond the bound for all origins.
     trimming: Mutex<()>,
@@ -81,7 +80,8 @@ struct Origin {
 
 struct Idle {
     link: Link,
-    since: i64,
+    /// Rises with each connection that becomes idle: the clock does not tell apart those of one tick.
+    number: u64,
     /// Not to be used from then on.
     until: i64,
     _counted: Idling,
@@ -95,7 +95,8 @@ pub(super) struct Link {
     /// For the time limits of its exchanges, one after the other: kept, since to arm it costs more than to look at it. It
     /// may be that of an exchange before, and fire too early.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
-    leash: oneshot::Sender<Duration>,
+    /// Last, since without its sender it knows that nothing more is to come.
+    pub(super) driver: Driver,
 }
 
 /// The use of a connection for one exchange. Dropped, it closes the connection.
@@ -129,6 +130,7 @@ impl Pool {
             limits,
             clock,
             counters,
+            returns: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
             trimming: Mutex::new(()),
         }
@@ -138,16 +140,11 @@ impl Pool {
         self.limits
     }
 
-    /// An idle connection that can take a request at once.
+    /// An idle connection, the one used last.
     pub(super) fn ready(self: &Arc<Self>, key: &Key) -> Option<Lease> {
         let origin = self.origin(key);
-        let idle = self.living(&origin)?;
-        if idle.link.sender.is_ready() {
-            return Some(Lease { link: idle.link, reused: true, origin, pool: Arc::clone(self) });
-        }
-        // Its turn has to be waited for.
-        origin.idle.lock().push_back(idle);
-        None
+        let link = self.idle(&origin)?;
+        Some(Lease { link, reused: true, origin, pool: Arc::clone(self) })
     }
 
     /// An idle connection, else leave to open one, else what becomes free first. With `fresh`, never an idle
@@ -160,7 +157,7 @@ impl Pool {
                 if origin.permits.available_permits() == 0 {
                     drop(origin.idle.lock().pop_front());
                 }
-            } else if let Some(link) = self.idle(&origin).await {
+            } else if let Some(link) = self.idle(&origin) {
                 return Turn::Reuse(Lease { link, reused: true, origin, pool: Arc::clone(self) });
             }
             let open = |counted| Permit { origin: Arc::clone(&origin), pool: Arc::clone(self), counted };
@@ -192,25 +189,12 @@ impl Pool {
         origin
     }
 
-    /// The idle connection used last that still lives.
-    async fn idle(&self, origin: &Origin) -> Option<Link> {
-        loop {
-            let Idle { mut link, .. } = self.living(origin)?;
-            if link.sender.is_ready() {
-                return Some(link);
-            }
-            if let Ok(Ok(())) = timeout(TURN, link.sender.ready()).await {
-                return Some(link);
-            }
-        }
-    }
-
-    /// The same, whether or not it can take a request at once.
-    fn living(&self, origin: &Origin) -> Option<Idle> {
+    /// The idle connection used last, of those that are not known to have ended.
+    fn idle(&self, origin: &Origin) -> Option<Link> {
         loop {
             let idle = origin.idle.lock().pop_back()?;
-            if !idle.link.sender.is_closed() && self.clock.now().mono < idle.until {
-                return Some(idle);
+            if idle.link.sender.is_ready() && self.clock.now().mono < idle.until {
+                return Some(idle.link);
             }
         }
     }
@@ -235,22 +219,22 @@ impl Pool {
         }
         let origins =
             || self.shards.iter().flat_map(|shard| shard.lock().values().map(Arc::clone).collect::<Vec<_>>());
-        let mut ages: Vec<i64> = Vec::with_capacity(limit + above);
+        let mut numbers: Vec<u64> = Vec::with_capacity(limit + above);
         for origin in origins() {
-            ages.extend(origin.idle.lock().iter().map(|idle| idle.since));
+            numbers.extend(origin.idle.lock().iter().map(|idle| idle.number));
         }
-        let mut surplus = (above + limit / SPARE).min(ages.len());
+        let mut surplus = (above + limit / SPARE).min(numbers.len());
         if surplus == 0 {
             return;
         }
-        let (_, youngest, _) = ages.select_nth_unstable(surplus - 1);
+        let (_, youngest, _) = numbers.select_nth_unstable(surplus - 1);
         let youngest = *youngest;
         for origin in origins() {
             // The one used last is last.
             while surplus > 0 {
                 let oldest = {
                     let mut idle = origin.idle.lock();
-                    let old = idle.front().is_some_and(|idle| idle.since <= youngest);
+                    let old = idle.front().is_some_and(|idle| idle.number <= youngest);
                     if old { idle.pop_front() } else { None }
                 };
                 if oldest.is_none() {
@@ -293,10 +277,10 @@ impl Pool {
             let mut origins = shard.lock();
             origins.retain(|_, origin| {
                 let mut idle = origin.idle.lock();
-                let (stay, go): (VecDeque<_>, VecDeque<_>) =
-                    idle.drain(..).partition(|idle| idle.until > now && !idle.link.sender.is_closed());
-                *idle = stay;
-                gone.push(go);
+                let all = std::mem::take(&mut *idle);
+                for mut one in all {
+                    if one.may_stay(now) { idle.push_back(one) } else { gone.push(one) }
+                }
                 // A lease, a permit or a driver would hold it, or a permit of it.
                 let used = Arc::strong_count(origin) > 1
                     || origin.permits.available_permits() < self.limits.connections_per_origin;
@@ -322,44 +306,42 @@ impl Permit {
         (sender, connection): (SendRequest<Upload>, Connection<TokioIo<Wire>, Upload>),
         traffic: Arc<Traffic>,
         address: SocketAddr,
+        is_secure: bool,
     ) -> Lease {
-        let (leash, let_go) = oneshot::channel();
-        let open = Open::new(&self.pool.counters);
-        tokio::spawn(drive(connection, let_go, self.counted, open));
+        let counted = (self.counted, Open::new(&self.pool.counters));
+        let driver = Driver::new(connection, counted, Arc::clone(&traffic), is_secure);
         self.pool.watch();
-        let link = Link { sender, traffic, address, timer: None, leash };
+        let link = Link { sender, traffic, address, timer: None, driver };
         Lease { link, reused: false, origin: self.origin, pool: self.pool }
     }
 }
 
-/// Does the connection's work until it is closed, or for a moment after it was let go.
-async fn drive(
-    connection: Connection<TokioIo<Wire>, Upload>,
-    let_go: oneshot::Receiver<Duration>,
-    permit: OwnedSemaphorePermit,
-    open: Open,
-) {
-    let mut connection = std::pin::pin!(connection.with_upgrades());
-    let ended = tokio::select! {
-        ended = &mut connection => Ok(ended),
-        grace = let_go => timeout(grace.unwrap_or(GOODBYE), connection).await,
-    };
-    if let Ok(Err(error)) = ended {
-        // Whoever waited on it was told.
-        tracing::trace!(%error, "connection ended");
+impl Idle {
+    /// Whether it may stay: its time has not passed, and its origin has neither closed it nor spoken unasked.
+    fn may_stay(&mut self, now: i64) -> bool {
+        self.link.driver.look();
+        if let Some(timer) = &mut self.link.timer {
+            // It is to wake nobody any more, and to hold nobody's task.
+            let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        }
+        self.until > now && self.link.sender.is_ready()
     }
-    drop((permit, open));
 }
 
 impl Lease {
     /// The response has ended: the connection waits for the next request, at most until its origin would close
     /// it (a second before), at most for the idle limit.
-    pub(super) fn give_back(self, keep_alive: Option<Duration>) {
+    pub(super) fn give_back(mut self, keep_alive: Option<Duration>) {
         let limits = self.pool.limits;
         let allowed = keep_alive.map(|limit| limit.saturating_sub(Duration::from_secs(1)));
         let stay = allowed.map_or(limits.idle_timeout, |allowed| allowed.min(limits.idle_timeout));
         let none = limits.idle_per_origin == 0 || limits.idle_connections == 0;
-        if stay.is_zero() || none || self.link.sender.is_closed() {
+        if stay.is_zero() || none {
+            return;
+        }
+        // hyper has yet to see that the response is over. One that has a task by now is not worth the wait for it.
+        self.link.driver.look();
+        if !self.link.sender.is_ready() || self.link.driver.is_away() {
             return;
         }
         let Moment { mono, .. } = self.pool.clock.now();
@@ -368,7 +350,8 @@ impl Lease {
         let counted = Idling::new(counters);
         let oldest = {
             let mut idle = self.origin.idle.lock();
-            idle.push_back(Idle { link: self.link, since: mono, until, _counted: counted });
+            let number = self.pool.returns.fetch_add(1, Ordering::Relaxed);
+            idle.push_back(Idle { link: self.link, number, until, _counted: counted });
             if idle.len() > limits.idle_per_origin { idle.pop_front() } else { None }
         };
         if oldest.is_some() {
@@ -389,7 +372,8 @@ impl Lease {
 
     /// The response has ended but the request has not: it may go on for `grace`, then the connection closes.
     pub(super) fn let_go(self, grace: Duration) {
-        // If nobody listens, the task has ended already, which is what is wanted.
-        let _ = self.link.leash.send(grace);
+        let Link { sender, driver, .. } = self.link;
+        drop(sender);
+        driver.let_go(grace);
     }
 }

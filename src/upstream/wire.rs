@@ -110,6 +110,8 @@ pub(super) struct Traffic {
     anew: AtomicBool,
     /// Whether trailers have come, and as they must.
     trailers_clean: AtomicBool,
+    /// All that was written is out, and so is what hyper holds.
+    flushed: AtomicBool,
 }
 
 impl Traffic {
@@ -124,6 +126,7 @@ impl Traffic {
             reads_on: AtomicBool::new(false),
             anew: AtomicBool::new(false),
             trailers_clean: AtomicBool::new(false),
+            flushed: AtomicBool::new(true),
         }
     }
 
@@ -161,6 +164,11 @@ impl Traffic {
     /// Whether the trailers of the response came as they must.
     pub(super) fn trailers_are_clean(&self) -> bool {
         self.trailers_clean.load(Relaxed)
+    }
+
+    /// Whether what hyper has taken of requests is out: it flushes when nothing is left to be written.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.flushed.load(Relaxed)
     }
 
     /// Notes progress towards a response head: bytes of the request went out, or an interim response came. Gives when
@@ -208,6 +216,7 @@ impl Wire {
 
     /// The last look before the first byte of a request.
     fn may_write(&self) -> io::Result<()> {
+        self.traffic.flushed.store(false, Relaxed);
         if !self.traffic.doubted.load(Relaxed) {
             return Ok(());
         }
@@ -289,7 +298,9 @@ impl AsyncWrite for Wire {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = ready!(Pin::new(&mut self.stream).poll_flush(cx));
-        self.told_by_reading(result)
+        ready!(self.told_by_reading(result))?;
+        self.traffic.flushed.store(true, Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

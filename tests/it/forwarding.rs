@@ -2,6 +2,7 @@
 
 use crate::support::wire::Framing;
 use crate::support::{Client, Gate, Origin, Proxy, eventually, pattern};
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -650,6 +651,30 @@ fn an_origin_that_answers_and_closes_without_reading_an_upload_is_heard() {
         client.wire.write(&body).ok();
         client.response("PUT").assert_status(413).assert_body("no");
     }
+}
+
+#[test]
+fn a_client_may_send_all_before_it_reads_an_answer_that_has_begun() {
+    const LENGTH: usize = 32 << 20;
+    let origin = Origin::start();
+    origin.on("/x", |x| {
+        let mut socket = x.wire().socket().try_clone().unwrap();
+        let answers = std::thread::spawn(move || {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n");
+            socket.write_all(head.as_bytes()).unwrap();
+            socket.write_all(&pattern(LENGTH)).unwrap();
+        });
+        x.body();
+        answers.join().unwrap();
+    });
+    let proxy = Proxy::open();
+    let mut client = proxy.client();
+    client.send(format!("PUT {} HTTP/1.1\r\nHost: h\r\nContent-Length: {LENGTH}\r\n\r\n", origin.url("/x")));
+    // Where the answer has begun and more comes than waits on the way.
+    client.head("PUT").assert_status(200);
+    client.send(pattern(LENGTH));
+    assert_eq!(origin.wait_body("/x").body.len(), LENGTH);
+    assert!(client.wire.exactly(LENGTH).unwrap() == pattern(LENGTH));
 }
 
 #[test]

@@ -309,6 +309,7 @@ fn trailers_come_after_the_last_byte() {
             writer.pass_through();
         }
         writer.finish(trailers());
+        assert_eq!(reader.reader.size_hint().exact(), None, "a length would leave no room for them");
         assert_eq!(reader.drain(), origin(0, 10));
         assert!(reader.trailers && matches!(reader.end, Some(Ok(()))));
     }

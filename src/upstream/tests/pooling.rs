@@ -273,6 +273,46 @@ async fn an_idle_connection_is_dropped_a_second_before_its_origin_would_close_it
 }
 
 #[tokio::test]
+async fn content_that_was_taken_goes_out_although_its_answer_is_over() {
+    // More than waits in sockets, and taken at once.
+    const LENGTH: usize = 32 << 20;
+    for wire in [OK, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi"] {
+        let (listener, address) = listen().await;
+        let upstream = upstream(|_| ());
+        let (over, is_over) = tokio::sync::oneshot::channel();
+        let origin = tokio::spawn(async move {
+            let (mut stream, _) = say(&listener, wire).await;
+            is_over.await.unwrap();
+            let mut came = 0;
+            let mut piece = vec![0; 1 << 16];
+            while came < LENGTH {
+                let read = stream.read(&mut piece).await.unwrap();
+                assert_ne!(read, 0, "{came} bytes came");
+                came += read;
+            }
+        });
+        fetch(&upstream, post(address, Body::full(vec![b'x'; LENGTH]))).await;
+        over.send(()).unwrap();
+        tokio::time::timeout(HANG, origin).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_its_origin_closes_is_closed_here_too() {
+    let (listener, address) = listen().await;
+    let upstream = upstream(|_| ());
+    let (far, _) = tokio::join!(async { say(&listener, OK).await.0 }, fetch(&upstream, at(address)));
+    assert_eq!((upstream.stats().open, upstream.stats().idle), (1, 1));
+    drop(far);
+    let closed = async {
+        while (upstream.stats().open, upstream.stats().idle) != (0, 0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(HANG, closed).await.expect("nobody asked for it again");
+}
+
+#[tokio::test]
 async fn an_origin_has_no_more_connections_than_allowed() {
     let (listener, address) = listen().await;
     let upstream = upstream(|o| o.connections_per_origin = 1);
