@@ -13,8 +13,9 @@ use tokio::time::{Instant, Sleep};
 
 use super::link::{ClientIo, Link, Phase};
 use super::tunnel::Active;
-use super::{Call, Late, Proxy, Settings, relay, unparsed};
+use super::{Call, Late, Proxy, relay, unparsed};
 use crate::access::rate::Allowance;
+use crate::body::Buffers;
 use crate::clock::Stopwatch;
 use crate::field::date;
 use crate::shutdown::Shutdown;
@@ -32,8 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// all of it at once; one that is busy does not get there.
 const PARKED_AFTER: Duration = Duration::from_millis(25);
 
-/// Serves `stream` until it ends. Never fails: what goes wrong is counted and ends the connection. To be called by a task
-/// of [`Shutdown::spawn`], which is polled when the drain begins.
+/// Serves `stream` until it ends. Never fails: what goes wrong is counted and ends the connection.
 pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "TCP_NODELAY could not be set");
@@ -43,26 +43,14 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
     let allowance = proxy.allowance(peer, &proxy.settings().options);
     let mut io = ClientIo::new(stream, Arc::clone(&link), allowance.clone());
     loop {
-        // What serves requests is given back when none come, and what is seldom needed is not there before. A connection
-        // of one request is paid for by all of this, so its state is kept small.
         let call = Call { proxy: Arc::clone(&proxy), link: Arc::clone(&link), peer, local };
-        let mut watched = Box::new(Watched::new(call, io));
-        let end = std::future::poll_fn(|cx| watched.poll(cx)).await;
-        if matches!(end, End::Done) && !link.is_wanted() {
-            return;
-        }
-        let rest = Rest::of(*watched);
-        match end {
-            // Empty lines at most: `Link::is_quiet`.
-            End::Parked(since) if rest.unread.trim_ascii().is_empty() => {
-                let limit = proxy.settings().options.idle_timeout;
-                match Box::pin(parked(rest.io.stream(), proxy.shutdown(), since, limit)).await {
-                    Woken::Readable => io = rest.io,
-                    Woken::Draining => return,
-                    Woken::Late => return proxy.counts().late(Late::Idle),
-                }
-            }
-            end => return Box::pin(ended(&proxy, &link, peer, end, rest, allowance.as_ref())).await,
+        // What it takes is given back when it ends.
+        let Some((idle, since)) = Box::pin(engaged(call, io, allowance.as_ref())).await else { return };
+        let limit = proxy.settings().options.idle_timeout;
+        match parked(idle.stream(), proxy.shutdown(), since, limit).await {
+            Woken::Readable => io = idle,
+            Woken::Draining => return,
+            Woken::Late => return proxy.counts().late(Late::Idle),
         }
     }
 }
@@ -85,41 +73,59 @@ async fn parked(stream: &TcpStream, shutdown: &Shutdown, since: Stopwatch, limit
     }
 }
 
-/// What is left of a connection when hyper has done with it.
-struct Rest {
-    io: ClientIo,
-    /// What was read and belongs to no request.
-    unread: bytes::Bytes,
-    settings: Arc<Settings>,
-    is_starving: bool,
-}
-
-impl Rest {
-    fn of(watched: Watched) -> Self {
-        let Watched { connection, settings, is_starving, .. } = watched;
-        let parts = connection.into_parts();
-        Self { io: parts.io.into_inner(), unread: parts.read_buf, settings, is_starving }
+/// Serves requests while they come. Gives the socket back when none has come for a while, and since when; `None` when
+/// the connection has ended.
+async fn engaged(call: Call, io: ClientIo, allowance: Option<&Allowance>) -> Option<(ClientIo, Stopwatch)> {
+    let (proxy, link, peer) = (Arc::clone(&call.proxy), Arc::clone(&call.link), call.peer);
+    let settings = proxy.settings();
+    let options = &settings.options;
+    let mut builder = http1::Builder::new();
+    builder
+        .half_close(true)
+        .header_read_timeout(None)
+        .max_buf_size(options.max_head.max(8 * 1024) + options.max_request_line.max(1024))
+        .max_header_size(options.max_head + options.max_request_line);
+    if options.max_fields > 100 {
+        // Up to 100, hyper keeps its table of fields on the stack; our own limit is applied by `admit`.
+        builder.max_headers(options.max_fields);
     }
-}
-
-/// What is done at a connection's end, where that is more than to close it.
-async fn ended(
-    proxy: &Proxy,
-    link: &Arc<Link>,
-    peer: SocketAddr,
-    end: End,
-    rest: Rest,
-    allowance: Option<&Allowance>,
-) {
-    let Rest { io, unread, settings, is_starving } = rest;
-    let is_unanswered = io.is_unanswered(&unread);
-    let stream = io.into_stream();
+    let limits = Limits {
+        head: options.head_timeout,
+        idle: options.idle_timeout,
+        write: options.between_bytes_timeout,
+    };
+    let mut watched = Watched {
+        connection: builder.serve_connection(TokioIo::new(io), call),
+        link: Arc::clone(&link),
+        limits,
+        watch: Watch::default(),
+        timer: None,
+        whole: None,
+        draining: Box::pin({
+            let shutdown = proxy.shutdown().clone();
+            async move { shutdown.draining().await }
+        }),
+        waits: false,
+        drained: false,
+        shutdown: proxy.shutdown().clone(),
+        buffers: proxy.buffers().clone(),
+        is_starving: false,
+    };
+    let end = std::future::poll_fn(|cx| watched.poll(cx)).await;
+    let parts = watched.connection.into_parts();
+    let io = parts.io.into_inner();
+    let is_unanswered = io.is_unanswered(&parts.read_buf);
+    let stream = match end {
+        // Empty lines at most: `Link::is_quiet`.
+        End::Parked(since) if parts.read_buf.trim_ascii().is_empty() => return Some((io, since)),
+        _ => io.into_stream(),
+    };
     match end {
         End::Done | End::Parked(_) => {
             if let Some(tunnel) = link.take_tunnel() {
                 let active = Active::new(&proxy.counts().tunnels);
                 let (buffers, shutdown) = (proxy.buffers(), proxy.shutdown());
-                let run = tunnel.run(stream, unread, active, buffers, shutdown, allowance);
+                let run = tunnel.run(stream, parts.read_buf, active, buffers, shutdown, allowance);
                 if run.await == relay::End::Idle {
                     proxy.counts().late(Late::Tunnel);
                 }
@@ -135,14 +141,14 @@ async fn ended(
                 }
             } else if error.is_parse() {
                 let too_large = error.is_parse_too_large();
-                let refusal = unparsed::judge(too_large, &error.to_string(), &unread, &settings.options);
-                let answer = proxy.refuse(refusal, link, peer);
+                let refusal = unparsed::judge(too_large, &error.to_string(), &parts.read_buf, options);
+                let answer = proxy.refuse(refusal, &link, peer);
                 let date = date::format(proxy.clock.now().unix());
                 let bytes = unparsed::written(answer, date).await;
                 let mut stream = stream;
                 // Where bytes of a response before it still waited, hyper's own answer is out among them.
                 if is_unanswered {
-                    write(&mut stream, &bytes, settings.options.between_bytes_timeout).await;
+                    write(&mut stream, &bytes, limits.write).await;
                 }
                 linger(stream).await;
             }
@@ -159,11 +165,12 @@ async fn ended(
             proxy.counts().late(match phase {
                 Phase::Idle => Late::Idle,
                 Phase::Head => Late::Head,
-                Phase::Exchange if is_starving => Late::Buffers,
+                Phase::Exchange if watched.is_starving => Late::Buffers,
                 Phase::Exchange => Late::BetweenBytes,
             });
         }
     }
+    None
 }
 
 /// A tunnel that was granted holds its exchange, and that the link on which the tunnel waits. Where the connection
@@ -204,6 +211,13 @@ async fn linger(mut stream: TcpStream) {
     }
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    head: Duration,
+    idle: Duration,
+    write: Duration,
+}
+
 enum End {
     Done,
     /// It has been idle since then, and may wait with less.
@@ -225,47 +239,22 @@ struct Watch {
 /// once to the nearest limit, and moved only when it fires too early or a nearer limit appears.
 struct Watched {
     connection: http1::Connection<TokioIo<ClientIo>, Call>,
-    proxy: Arc<Proxy>,
     link: Arc<Link>,
-    /// Those of its begin.
-    settings: Arc<Settings>,
+    limits: Limits,
     watch: Watch,
     timer: Option<Pin<Box<Sleep>>>,
     /// The end of the exchange of this number, where it has a limit.
     whole: Option<(u64, Pin<Box<Sleep>>)>,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    waits: bool,
     drained: bool,
+    shutdown: Shutdown,
+    buffers: Buffers,
     /// It ended since its client held what others waited for.
     is_starving: bool,
 }
 
 impl Watched {
-    fn new(call: Call, io: ClientIo) -> Self {
-        let (proxy, link) = (Arc::clone(&call.proxy), Arc::clone(&call.link));
-        let settings = proxy.settings();
-        let options = &settings.options;
-        let mut builder = http1::Builder::new();
-        builder
-            .half_close(true)
-            .header_read_timeout(None)
-            .max_buf_size(options.max_head.max(8 * 1024) + options.max_request_line.max(1024))
-            .max_header_size(options.max_head + options.max_request_line);
-        if options.max_fields > 100 {
-            // Up to 100, hyper keeps its table of fields on the stack; our own limit is applied by `admit`.
-            builder.max_headers(options.max_fields);
-        }
-        Self {
-            connection: builder.serve_connection(TokioIo::new(io), call),
-            proxy,
-            link,
-            settings,
-            watch: Watch::default(),
-            timer: None,
-            whole: None,
-            drained: false,
-            is_starving: false,
-        }
-    }
-
     /// Whether the running exchange has lasted as long as it may.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(limit) = self.link.time_limit() else {
@@ -292,10 +281,13 @@ impl Watched {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        // Its task is polled when that begins.
-        if !self.drained && self.proxy.shutdown().is_draining() {
-            self.drained = true;
-            Pin::new(&mut self.connection).graceful_shutdown();
+        // A task keeps its waker, so to be woken it is enough to have asked once.
+        if !self.drained && (!self.waits || self.shutdown.is_draining()) {
+            self.waits = true;
+            if self.draining.as_mut().poll(cx).is_ready() {
+                self.drained = true;
+                Pin::new(&mut self.connection).graceful_shutdown();
+            }
         }
         if let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
             return Poll::Ready(result.map_or_else(End::Broken, |()| End::Done));
@@ -314,11 +306,10 @@ impl Watched {
         if self.watch.seen != seen {
             self.watch = Watch { since: None, seen };
         }
-        let options = &self.settings.options;
         let limit = match phase {
-            Phase::Idle => options.idle_timeout,
-            Phase::Head => options.head_timeout,
-            Phase::Exchange if blocked => options.between_bytes_timeout,
+            Phase::Idle => self.limits.idle,
+            Phase::Head => self.limits.head,
+            Phase::Exchange if blocked => self.limits.write,
             // The exchange has limits of its own.
             Phase::Exchange => return Poll::Pending,
         };
@@ -336,8 +327,7 @@ impl Watched {
         }
         while pin!(timer.as_mut()).poll(cx).is_ready() {
             let passed = since.elapsed();
-            self.is_starving =
-                phase == Phase::Exchange && passed >= PATIENCE && self.proxy.buffers().are_short();
+            self.is_starving = phase == Phase::Exchange && passed >= PATIENCE && self.buffers.are_short();
             if passed >= limit || self.is_starving {
                 return Poll::Ready(End::Late(phase));
             }

@@ -259,11 +259,6 @@ impl Link {
         *self.tunnel.lock() = Some(Box::new(tunnel));
     }
 
-    /// Whether there is more to do at the connection's end than to close it.
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.lingers() || self.tunnel.lock().is_some()
-    }
-
     pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         self.tunnel.lock().take()
     }

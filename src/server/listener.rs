@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -166,19 +165,13 @@ impl Listening {
 
     /// Waits until there is a descriptor for one more client, and some are left for what it asks for.
     async fn room(&self) {
-        let is_there = || self.counts.open.load(Ordering::Relaxed) < self.places;
         let mut waited = false;
         loop {
-            if is_there() {
-                // Told anew when there was room in between.
-                if !waited && self.full.load(Ordering::Relaxed) {
-                    self.full.store(false, Ordering::Relaxed);
-                }
-                return;
-            }
             let closed = self.closed.notified();
-            if is_there() {
-                continue;
+            if self.counts.open.load(Ordering::Relaxed) < self.places {
+                // Told anew when there was room in between.
+                self.full.fetch_and(waited, Ordering::Relaxed);
+                return;
             }
             if !self.full.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
@@ -196,11 +189,10 @@ impl Listening {
 
     /// Accepts until the drain begins; then the socket is closed.
     pub async fn accept(self: Arc<Self>, listener: TcpListener, local: SocketAddr) {
-        let mut draining = pin!(self.shutdown.draining());
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = &mut draining => return,
+                () = self.shutdown.draining() => return,
                 accepted = async { self.room().await; listener.accept().await } => accepted,
             };
             match accepted {
