@@ -25,7 +25,7 @@ use super::upload::Upload;
 use super::wire::{Traffic, Wire};
 
 /// How long a connection that was let go may take to close by itself (a last flush, TLS's goodbye).
-pub(super) const GOODBYE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What a connection counts for while it is open.
 type Counted = (OwnedSemaphorePermit, Open);

@@ -481,8 +481,7 @@ fn receive(
         .map_err(|fault| foreign(way, parent, status, address, fault))?;
     let upgraded = (status == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut response));
     // A client may send all of its content before it reads of the answer, which must not keep that back.
-    let uploads = flow.progress.as_ref().is_some_and(|progress| progress.step() != Step::Done);
-    if upgraded.is_some() || uploads || !lease.link.traffic.is_flushed() {
+    if upgraded.is_some() || !lease.has_sent(flow.progress.as_deref()) {
         lease.link.driver.go_on();
     }
     let (parts, incoming) = response.into_parts();

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use super::error::reading_body;
 use super::pool::Lease;
 use super::stats::Bound;
-use super::upload::{Progress, Step};
+use super::upload::Progress;
 use crate::body;
 use crate::body::Buffered;
 use crate::body::stall::Stall;
@@ -41,8 +41,7 @@ pub(super) struct After {
 impl After {
     /// The response has ended.
     pub(super) fn end(self) {
-        let taken = self.upload.is_none_or(|upload| upload.step() == Step::Done);
-        let sent = taken && self.lease.link.traffic.is_flushed();
+        let sent = self.lease.has_sent(self.upload.as_deref());
         match (sent, self.withheld) {
             (true, _) if !self.close => self.lease.give_back(self.keep_alive),
             (true, _) => drop(self.lease),

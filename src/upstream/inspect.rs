@@ -118,8 +118,8 @@ fn present<const N: usize>(headers: &HeaderMap, names: [&HeaderName; N]) -> [boo
     present
 }
 
-/// RFC 9112 section 6.3, for a message that hyper has framed by the same rules.
-/// Whether there is a Content-Length and a Transfer-Encoding has been seen.
+/// RFC 9112 section 6.3, for a message that hyper has framed by the same rules. `has_length`, `coded`: whether there is
+/// a Content-Length, and a Transfer-Encoding.
 fn frame(
     method: &Method,
     status: StatusCode,

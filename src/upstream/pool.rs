@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 
 use super::driver::Driver;
 use super::stats::{Bound, Counters, Idling, Open};
-use super::upload::Upload;
+use super::upload::{Progress, Step, Upload};
 use super::wire::{Traffic, Wire};
 use crate::clock::{Clock, Moment};
 use crate::field::target::{Host, Scheme};
@@ -36,6 +36,7 @@ const SHARDS: usize = 16;
 const SWEEP: Duration = Duration::from_millis(500);
 /// When idle connections of all origins reach their bound, one in so many is closed beyond what must be.
 const SPARE: usize = 16;
+
 /// Whose connections are alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -363,6 +364,11 @@ impl Lease {
             self.pool.trim();
         }
         self.pool.watch();
+    }
+
+    /// Whether all of the request is out, as far as `upload` and the connection tell.
+    pub(super) fn has_sent(&self, upload: Option<&Progress>) -> bool {
+        upload.is_none_or(|upload| upload.step() == Step::Done) && self.link.traffic.is_flushed()
     }
 
     /// Counts that a limit was reached.

@@ -116,7 +116,7 @@ async fn a_request_that_never_left_goes_out_on_a_new_connection() {
     let (listener, address) = listen().await;
     let upstream = upstream(|_| ());
     let (stream, _) = tokio::join!(async { say(&listener, OK).await.0 }, fetch(&upstream, at(address)));
-    // Nothing is awaited between the close and the next request: the connection's task has yet to see it.
+    // Nothing is awaited between the close and the next request: nobody has looked at the connection since.
     drop(stream);
     let origin = async {
         let (mut stream, _) = say(&listener, "").await;
