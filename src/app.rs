@@ -32,6 +32,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Store;
 use crate::telemetry::{AccessLog, Gauges, Metrics, Recent, Telemetry};
 use crate::upstream::Upstream;
+use crate::worker::Workers;
 
 pub(crate) use command::ignored_signals;
 pub use command::run_command;
@@ -48,25 +49,23 @@ pub fn serve(
 ) -> anyhow::Result<ExitCode> {
     raise_file_limit();
     let handed = server::handed_over()?;
-    let runtime = runtime(settings.server.workers)?;
-    let result = runtime.block_on(run(settings, overrides, handed, diagnostics));
-    // What still runs has had its time.
-    runtime.shutdown_background();
-    result
+    on_workers(settings.server.workers, |workers| run(settings, overrides, handed, workers, diagnostics))
 }
 
-fn runtime(workers: usize) -> anyhow::Result<tokio::runtime::Runtime> {
-    // One worker needs nobody to take work from, and saves what that costs.
-    let mut builder = match workers {
-        0 | 1 => tokio::runtime::Builder::new_current_thread(),
-        _ => tokio::runtime::Builder::new_multi_thread(),
-    };
-    builder
-        .worker_threads(workers.max(1))
-        .thread_name("larder")
-        .enable_all()
-        .build()
-        .context("the runtime can't start")
+/// Runs `work` on this thread, which is the first of the workers.
+fn on_workers<T, F>(count: usize, work: impl FnOnce(Workers) -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("the runtime can't start")?;
+    let started = Workers::start(runtime.handle().clone(), count);
+    let (workers, threads) = started.with_context(|| format!("server.workers: {count} can't start"))?;
+    let result = runtime.block_on(work(workers));
+    // What still runs has had its time.
+    drop(threads);
+    runtime.shutdown_background();
+    result
 }
 
 /// `larder explain` where no proxy runs: the same parts, and nothing that listens.
@@ -349,6 +348,7 @@ async fn start(
     mut settings: Settings,
     mut overrides: Overrides,
     handed: Vec<std::net::TcpListener>,
+    workers: Workers,
     diagnostics: &Diagnostics,
 ) -> anyhow::Result<Started> {
     let bound = if handed.is_empty() {
@@ -357,7 +357,7 @@ async fn start(
         let bound = server::adopt(handed)?;
         // From now on as if a flag had named them: whom the proxy serves follows from where it listens, also after a
         // reload.
-        overrides.listen = bound.listeners.iter().map(|(_, address)| *address).collect();
+        overrides.listen = bound.listeners.iter().map(|listener| listener.address).collect();
         settings.server.listen.clone_from(&overrides.listen);
         bound
     };
@@ -369,7 +369,7 @@ async fn start(
         ),
         None => None,
     };
-    let proxies: Vec<SocketAddr> = bound.listeners.iter().map(|(_, address)| *address).collect();
+    let proxies: Vec<SocketAddr> = bound.listeners.iter().map(|listener| listener.address).collect();
     let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
     let own = proxies.iter().copied().chain(admin_address).collect();
     let app = App::build(settings, overrides, own)?;
@@ -380,11 +380,10 @@ async fn start(
         Arc::clone(&app.proxy),
         Arc::clone(&app.server),
         Arc::clone(&app.counts),
+        workers,
         app.shutdown.clone(),
     );
-    for (listener, address) in bound.listeners {
-        tokio::spawn(Arc::clone(&listening).accept(listener, address));
-    }
+    listening.start(bound.listeners)?;
     if let Some(listener) = admin {
         let (options, telemetry) = (Arc::clone(&app.admin), Arc::clone(&app.telemetry));
         let control = app.control(&proxies);
@@ -399,9 +398,10 @@ async fn run(
     settings: Settings,
     overrides: Overrides,
     handed: Vec<std::net::TcpListener>,
+    workers: Workers,
     diagnostics: &Diagnostics,
 ) -> anyhow::Result<ExitCode> {
-    let started = start(settings, overrides, handed, diagnostics).await?;
+    let started = start(settings, overrides, handed, workers, diagnostics).await?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

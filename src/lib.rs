@@ -6,7 +6,7 @@
 //! test (`tests/it/tree.rs`) reads this list and keeps it true. `main.rs` is the thin binary on top.
 //!
 //! ```text
-//! 0  clock shutdown field
+//! 0  clock worker shutdown field
 //! 1  policy access body
 //! 2  store upstream
 //! 3  cache
@@ -20,6 +20,7 @@
 //! | module | what it is | what it is not |
 //! |---|---|---|
 //! | [`clock`] | the only reader of time | |
+//! | [`worker`] | the threads that serve, each with a runtime of its own, and which of them gets a connection | |
 //! | [`shutdown`] | how running work learns of the end, and the end of it | |
 //! | [`field`] | bytes to types of HTTP fields and back; [`field::treatment`] is the one table of what happens to each field | policy |
 //! | [`policy`] | RFC 9111 as pure functions: facts and a moment in, a decision out | I/O, clock, lock, async, `Result` |
@@ -38,7 +39,8 @@
 //! | [`cli`] | flags, commands, and the commands that ask a running proxy | serving |
 //!
 //! # The way of one GET
-//! 1. [`server`] accepts and counts; `proxy::connection` runs hyper, while requests come, over a socket (`proxy::link`)
+//! 1. [`server`] accepts, counts, and places the connection on one of the threads that serve ([`worker`]), where it
+//!    stays; `proxy::connection` runs hyper, while requests come, over a socket (`proxy::link`)
 //!    that knows the phase for the time limits, lets interim responses out between messages, and may linger at the
 //!    end. What hyper can't parse never gets further, and is refused from there (`proxy::unparsed`).
 //! 2. `Proxy::handle` takes one snapshot of the settings for the whole exchange and begins its record
@@ -106,3 +108,4 @@ pub mod shutdown;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+pub mod worker;

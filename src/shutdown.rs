@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Poll;
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,15 +32,25 @@ impl Shutdown {
     }
 
     /// Spawns a task that the drain waits for and that ends when the drain's limit has passed.
-    pub fn spawn<F>(&self, work: F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(self.bounded(work));
+    }
+
+    /// The same, on `runtime`.
+    pub fn spawn_on(&self, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(self.bounded(work), runtime);
+    }
+
+    /// What ends at the latest when the drain's limit has passed.
+    fn bounded(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let step = Arc::clone(&self.step);
         let aborting = self.aborting.clone();
         // Held by its place: a future that is moved into another one takes its room twice.
         let mut work = Box::pin(work);
-        self.tasks.spawn(async move {
+        async move {
             let mut aborted = pin!(aborting.cancelled());
             let mut waits = false;
             std::future::poll_fn(|cx| {
@@ -54,7 +65,7 @@ impl Shutdown {
                 Poll::Pending
             })
             .await;
-        });
+        }
     }
 
     /// Begins the drain.

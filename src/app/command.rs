@@ -13,11 +13,12 @@ use rustix::process::{Pid, Signal as Passed};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, Diagnostics, LAST_WORDS, last_words, raise_file_limit, runtime, start};
+use super::{App, Diagnostics, LAST_WORDS, last_words, on_workers, raise_file_limit, start};
 use crate::cache::CacheResult;
 use crate::config::{Overrides, Settings};
 use crate::pages;
 use crate::telemetry::Format;
+use crate::worker::Workers;
 
 /// As shells have it: the command is there but can't be run, and there is no such command.
 const NOT_RUNNABLE: u8 = 126;
@@ -37,22 +38,20 @@ pub fn run_command(
     settings.admin.listen = None;
     settings.telemetry.access = Format::Off;
     // The command would be run with what is raised here.
-    let runtime = runtime(settings.server.workers)?;
-    let result = runtime.block_on(run(settings, command, diagnostics));
-    runtime.shutdown_background();
-    result
+    on_workers(settings.server.workers, |workers| run(settings, command, workers, diagnostics))
 }
 
 async fn run(
     settings: Settings,
     command: &[OsString],
+    workers: Workers,
     diagnostics: &Diagnostics,
 ) -> anyhow::Result<ExitCode> {
     let (program, arguments) = command.split_first().context("there is no command to run")?;
     let pages = settings.pages.clone();
     // Before the command starts, so that it gets every one.
     let mut signals = Signals::new()?;
-    let started = start(settings, Overrides::default(), Vec::new(), diagnostics).await?;
+    let started = start(settings, Overrides::default(), Vec::new(), workers, diagnostics).await?;
     for warning in &started.warnings {
         diagnostics.say(&format!("warning: {warning}"));
     }

@@ -15,17 +15,28 @@ use tokio::sync::Notify;
 use super::Options;
 use crate::proxy::Proxy;
 use crate::shutdown::Shutdown;
+use crate::worker::{self, Workers};
 
 /// Connections that the kernel may hold until they are accepted.
 const BACKLOG: u32 = 4096;
 /// How long accepting pauses when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What listens at one address.
+#[derive(Debug)]
+pub struct Listener {
+    /// With the port that was really bound.
+    pub address: SocketAddr,
+    /// One for each of the threads that serve, between which the kernel spreads connections (`SO_REUSEPORT`), or one for
+    /// all of them.
+    sockets: Vec<std::net::TcpListener>,
+}
+
 /// Sockets that listen.
 #[derive(Debug)]
 pub struct Bound {
-    /// One for each address, with the port that was really bound.
-    pub listeners: Vec<(TcpListener, SocketAddr)>,
+    /// One for each address.
+    pub listeners: Vec<Listener>,
     /// What could not be bound and was not asked for by name.
     pub warnings: Vec<String>,
 }
@@ -44,9 +55,7 @@ pub fn bind(options: &Options) -> io::Result<Bound> {
         }
     }
     let listen = |(socket, address): (TcpSocket, SocketAddr)| {
-        let listener = socket.listen(BACKLOG).map_err(|error| named(address, &error))?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
+        listen(socket, options.workers).map_err(|error| named(address, &error))
     };
     let listeners = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
     Ok(Bound { listeners, warnings })
@@ -70,8 +79,7 @@ pub fn handed_over() -> io::Result<Vec<std::net::TcpListener>> {
 pub fn adopt(sockets: Vec<std::net::TcpListener>) -> io::Result<Bound> {
     let adopt = |socket: std::net::TcpListener| {
         socket.set_nonblocking(true)?;
-        let address = socket.local_addr()?;
-        Ok((TcpListener::from_std(socket)?, address))
+        Ok(Listener { address: socket.local_addr()?, sockets: vec![socket] })
     };
     let listeners = sockets.into_iter().map(adopt).collect::<io::Result<_>>()?;
     Ok(Bound { listeners, warnings: Vec::new() })
@@ -113,6 +121,27 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
+/// Listens, where the kernel can spread connections with a socket for each of `workers`.
+fn listen(first: TcpSocket, workers: usize) -> io::Result<Listener> {
+    let address = first.local_addr()?;
+    let mut sockets = Vec::new();
+    if cfg!(target_os = "linux") && workers > 1 {
+        // Only now that it is bound: nobody else listens here.
+        first.set_reuseport(true)?;
+        for _ in 1..workers {
+            let another = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            another.set_reuseaddr(true)?;
+            another.set_reuseport(true)?;
+            another.bind(address)?;
+            sockets.push(another);
+        }
+    }
+    sockets.insert(0, first);
+    let listen = |socket: TcpSocket| socket.listen(BACKLOG)?.into_std();
+    let sockets = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
+    Ok(Listener { address, sockets })
+}
+
 /// What the listeners have counted since the start.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -140,6 +169,7 @@ pub struct Listening {
     closed: Notify,
     /// Whether it was told that there are none left.
     full: AtomicBool,
+    workers: Workers,
     shutdown: Shutdown,
 }
 
@@ -149,6 +179,7 @@ impl Listening {
         proxy: Arc<Proxy>,
         options: Arc<ArcSwap<Options>>,
         counts: Arc<Counts>,
+        workers: Workers,
         shutdown: Shutdown,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -159,6 +190,7 @@ impl Listening {
             places: places(),
             closed: Notify::new(),
             full: AtomicBool::new(false),
+            workers,
             shutdown,
         })
     }
@@ -187,8 +219,18 @@ impl Listening {
         }
     }
 
-    /// Accepts until the drain begins; then the socket is closed.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener, local: SocketAddr) {
+    /// Accepts until the drain begins; then the sockets are closed.
+    pub fn start(self: &Arc<Self>, listeners: Vec<Listener>) -> io::Result<()> {
+        for Listener { address, sockets } in listeners {
+            for (socket, runtime) in sockets.into_iter().zip(self.workers.runtimes()) {
+                let _runtime = runtime.enter();
+                tokio::spawn(Arc::clone(self).accept(TcpListener::from_std(socket)?, address));
+            }
+        }
+        Ok(())
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, local: SocketAddr) {
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -211,7 +253,7 @@ impl Listening {
         let options = self.options.load();
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
         let open = self.counts.open.fetch_add(1, Ordering::Relaxed);
-        let mut place = Place { listening: Arc::clone(self), client: None };
+        let mut place = Place { listening: Arc::clone(self), client: None, worker: None };
         if open >= options.max_connections as u64 {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
             return;
@@ -229,9 +271,22 @@ impl Listening {
             }
         }
         let proxy = Arc::clone(&self.proxy);
-        self.shutdown.spawn(async move {
+        let worker = place.worker.insert(self.workers.place());
+        let Some(runtime) = worker.elsewhere().cloned() else {
+            self.shutdown.spawn(async move {
+                let _place = place;
+                proxy.serve(stream, peer, local).await;
+            });
+            return;
+        };
+        // This thread's runtime is to know it no more.
+        let stream = stream.into_std();
+        self.shutdown.spawn_on(&runtime, async move {
             let _place = place;
-            proxy.serve(stream, peer, local).await;
+            match stream.and_then(TcpStream::from_std) {
+                Ok(stream) => proxy.serve(stream, peer, local).await,
+                Err(error) => tracing::warn!(%error, %peer, "a connection can't be handed to its thread"),
+            }
         });
     }
 }
@@ -240,12 +295,14 @@ impl Listening {
 struct Place {
     listening: Arc<Listening>,
     client: Option<IpAddr>,
+    /// Whose it is, once it is served.
+    worker: Option<worker::Place>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.listening.counts.open.fetch_sub(1, Ordering::Relaxed);
-        self.listening.closed.notify_one();
+        self.listening.closed.notify_waiters();
         let Some(client) = self.client else { return };
         let mut clients = self.listening.clients.lock();
         if let Some(from_here) = clients.get_mut(&client) {
@@ -293,7 +350,7 @@ mod tests {
     async fn a_missing_ipv6_of_the_default_is_only_a_warning() {
         let bound = bind(&options(&["127.0.0.1:0", NOWHERE[0]], true)).unwrap();
         assert_eq!(bound.listeners.len(), 1);
-        assert_ne!(bound.listeners[0].1.port(), 0, "the port that was really bound");
+        assert_ne!(bound.listeners[0].address.port(), 0, "the port that was really bound");
         let [warning] = &bound.warnings[..] else { panic!("{:?}", bound.warnings) };
         assert!(warning.contains(NOWHERE[0]), "{warning}");
     }

@@ -5,7 +5,7 @@ mod listener;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub use listener::{Bound, Counts, Listening, adopt, bind, cannot_listen, handed_over};
+pub use listener::{Bound, Counts, Listener, Listening, adopt, bind, cannot_listen, handed_over};
 
 /// `server`'s settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +14,7 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Whether `listen` is the default: then a missing `::1` is only a warning.
     pub listen_is_default: bool,
-    /// `server.workers`: runtime threads. Restart. Default: the cores the process may use.
+    /// `server.workers`: threads that serve ([`crate::worker`]). Restart. Default: the cores the process may use.
     pub workers: usize,
     /// `limits.connections`: open at once. Default 10,000.
     pub max_connections: usize,

@@ -15,6 +15,7 @@ mod direct;
 mod driver;
 mod error;
 mod exchange;
+mod idle;
 mod inbound;
 mod inspect;
 mod parent;

@@ -8,7 +8,6 @@
 //! origin, an origin's list to push and pop.
 
 use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,11 +22,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use super::driver::Driver;
+use super::idle::{Idle, Lists};
 use super::stats::{Bound, Counters, Idling, Open};
 use super::upload::{Progress, Step, Upload};
 use super::wire::{Traffic, Wire};
 use crate::clock::{Clock, Moment};
 use crate::field::target::{Host, Scheme};
+use crate::worker;
 
 /// Enough that two workers seldom meet at one lock.
 const SHARDS: usize = 16;
@@ -72,20 +73,11 @@ pub(super) struct Pool {
 
 /// One origin's connections.
 struct Origin {
-    /// The last one used is last: it is taken first, so that the others may age and go.
-    idle: Mutex<VecDeque<Idle>>,
+    /// The last one used is taken first, so that the others may age and go.
+    idle: Lists,
     permits: Arc<Semaphore>,
     /// Told when a connection has become idle.
     returned: Notify,
-}
-
-struct Idle {
-    link: Link,
-    /// Rises with each connection that becomes idle: the clock does not tell apart those of one tick.
-    number: u64,
-    /// Not to be used from then on.
-    until: i64,
-    _counted: Idling,
 }
 
 /// A connection that requests can be sent on.
@@ -96,6 +88,8 @@ pub(super) struct Link {
     /// For the time limits of its exchanges, one after the other: kept, since to arm it costs more than to look at it. It
     /// may be that of an exchange before, and fire too early.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
+    /// The thread whose runtime knows the socket.
+    pub(super) worker: usize,
     /// Last, since without its sender it knows that nothing more is to come.
     pub(super) driver: Driver,
 }
@@ -156,7 +150,7 @@ impl Pool {
             if fresh {
                 // It may be that all permits are held by idle connections.
                 if origin.permits.available_permits() == 0 {
-                    drop(origin.idle.lock().pop_front());
+                    drop(origin.idle.oldest());
                 }
             } else if let Some(link) = self.idle(&origin) {
                 return Turn::Reuse(Lease { link, reused: true, origin, pool: Arc::clone(self) });
@@ -180,7 +174,7 @@ impl Pool {
             return Arc::clone(origin);
         }
         let origin = Arc::new(Origin {
-            idle: Mutex::new(VecDeque::new()),
+            idle: Lists::new(),
             permits: Arc::new(Semaphore::new(
                 self.limits.connections_per_origin.clamp(1, Semaphore::MAX_PERMITS),
             )),
@@ -193,7 +187,7 @@ impl Pool {
     /// The idle connection used last, of those that are not known to have ended.
     fn idle(&self, origin: &Origin) -> Option<Link> {
         loop {
-            let idle = origin.idle.lock().pop_back()?;
+            let idle = origin.idle.pop()?;
             if idle.link.sender.is_ready() && self.clock.now().mono < idle.until {
                 return Some(idle.link);
             }
@@ -204,7 +198,7 @@ impl Pool {
     pub(super) fn give_one_up(&self) -> bool {
         self.shards.iter().any(|shard| {
             let origins = shard.lock();
-            origins.values().any(|origin| origin.idle.lock().pop_front().is_some())
+            origins.values().any(|origin| origin.idle.oldest().is_some())
         })
     }
 
@@ -222,7 +216,7 @@ impl Pool {
             || self.shards.iter().flat_map(|shard| shard.lock().values().map(Arc::clone).collect::<Vec<_>>());
         let mut numbers: Vec<u64> = Vec::with_capacity(limit + above);
         for origin in origins() {
-            numbers.extend(origin.idle.lock().iter().map(|idle| idle.number));
+            numbers.extend(origin.idle.numbers());
         }
         let mut surplus = (above + limit / SPARE).min(numbers.len());
         if surplus == 0 {
@@ -231,16 +225,7 @@ impl Pool {
         let (_, youngest, _) = numbers.select_nth_unstable(surplus - 1);
         let youngest = *youngest;
         for origin in origins() {
-            // The one used last is last.
-            while surplus > 0 {
-                let oldest = {
-                    let mut idle = origin.idle.lock();
-                    let old = idle.front().is_some_and(|idle| idle.number <= youngest);
-                    if old { idle.pop_front() } else { None }
-                };
-                if oldest.is_none() {
-                    break;
-                }
+            while surplus > 0 && origin.idle.up_to(youngest).is_some() {
                 self.counters.reached(Bound::IdleConnections);
                 surplus -= 1;
             }
@@ -277,15 +262,11 @@ impl Pool {
             let mut gone = Vec::new();
             let mut origins = shard.lock();
             origins.retain(|_, origin| {
-                let mut idle = origin.idle.lock();
-                let all = std::mem::take(&mut *idle);
-                for mut one in all {
-                    if one.may_stay(now) { idle.push_back(one) } else { gone.push(one) }
-                }
+                origin.idle.retain(|idle| idle.may_stay(now), &mut gone);
                 // A lease, a permit or a driver would hold it, or a permit of it.
                 let used = Arc::strong_count(origin) > 1
                     || origin.permits.available_permits() < self.limits.connections_per_origin;
-                !idle.is_empty() || used
+                !origin.idle.is_empty() || used
             });
             left += origins.len();
             // Closed without the lock.
@@ -312,8 +293,19 @@ impl Permit {
         let counted = (self.counted, Open::new(&self.pool.counters));
         let driver = Driver::new(connection, counted, Arc::clone(&traffic), is_secure);
         self.pool.watch();
-        let link = Link { sender, traffic, address, timer: None, driver };
+        let link = Link { sender, traffic, address, timer: None, worker: worker::current(), driver };
         Lease { link, reused: false, origin: self.origin, pool: self.pool }
+    }
+}
+
+impl Link {
+    /// What its next exchange waits for is waited for on this thread.
+    pub(super) fn is_of(&mut self, worker: usize) {
+        if self.worker != worker {
+            self.worker = worker;
+            self.traffic.taken_over();
+            self.timer = None;
+        }
     }
 }
 
@@ -349,12 +341,9 @@ impl Lease {
         let until = mono.saturating_add(stay.as_millis() as i64);
         let counters = &self.pool.counters;
         let counted = Idling::new(counters);
-        let oldest = {
-            let mut idle = self.origin.idle.lock();
-            let number = self.pool.returns.fetch_add(1, Ordering::Relaxed);
-            idle.push_back(Idle { link: self.link, number, until, _counted: counted });
-            if idle.len() > limits.idle_per_origin { idle.pop_front() } else { None }
-        };
+        let number = self.pool.returns.fetch_add(1, Ordering::Relaxed);
+        let idle = Idle { link: self.link, number, until, _counted: counted };
+        let oldest = self.origin.idle.push(idle, limits.idle_per_origin);
         if oldest.is_some() {
             counters.reached(Bound::IdlePerOrigin);
         }

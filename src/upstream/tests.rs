@@ -4,6 +4,7 @@ mod exchange;
 mod names;
 mod parents;
 mod pooling;
+mod threads;
 mod tls;
 
 use std::collections::VecDeque;

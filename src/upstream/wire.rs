@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -27,6 +28,19 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// Has this thread's runtime know the socket, and no other one.
+    fn register_here(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(tcp) => {
+                // A runtime lets go of a socket only by value: so it is another descriptor of the same one.
+                let socket = tcp.as_fd().try_clone_to_owned()?;
+                *tcp = TcpStream::from_std(socket.into())?;
+                Ok(())
+            }
+            Self::Tls(tls) => tls.get_mut().0.register_here(),
+        }
+    }
+
     /// Whether the other end has closed, or has sent what nobody asked for, on a connection that should be
     /// silent. Asks the kernel itself: what the runtime knows may be a moment old.
     fn is_dead(&self) -> bool {
@@ -112,6 +126,8 @@ pub(super) struct Traffic {
     trailers_clean: AtomicBool,
     /// All that was written is out, and so is what hyper holds.
     flushed: AtomicBool,
+    /// Another thread's runtime knows the socket than that of the thread which waits for it.
+    elsewhere: AtomicBool,
 }
 
 impl Traffic {
@@ -127,6 +143,7 @@ impl Traffic {
             anew: AtomicBool::new(false),
             trailers_clean: AtomicBool::new(false),
             flushed: AtomicBool::new(true),
+            elsewhere: AtomicBool::new(false),
         }
     }
 
@@ -169,6 +186,11 @@ impl Traffic {
     /// Whether what hyper has taken of requests is out: it flushes when nothing is left to be written.
     pub(super) fn is_flushed(&self) -> bool {
         self.flushed.load(Relaxed)
+    }
+
+    /// From now on another thread waits for it: whoever reads or writes next does so on that one.
+    pub(super) fn taken_over(&self) {
+        self.elsewhere.store(true, Relaxed);
     }
 
     /// Notes progress towards a response head: bytes of the request went out, or an interim response came. Gives when
@@ -214,8 +236,20 @@ impl Wire {
         }
     }
 
+    /// Follows who has taken it over.
+    fn follow(&mut self) {
+        if self.traffic.elsewhere.load(Relaxed) {
+            self.traffic.elsewhere.store(false, Relaxed);
+            if let Err(error) = self.stream.register_here() {
+                // Then the other thread wakes this one: as right, and not as fast.
+                tracing::debug!(%error, "a connection stays with another thread's runtime");
+            }
+        }
+    }
+
     /// The last look before the first byte of a request.
-    fn may_write(&self) -> io::Result<()> {
+    fn may_write(&mut self) -> io::Result<()> {
+        self.follow();
         self.traffic.flushed.store(false, Relaxed);
         if !self.traffic.doubted.load(Relaxed) {
             return Ok(());
@@ -250,6 +284,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.follow();
         if self.traffic.doubted_early.load(Relaxed) && self.stream.is_dead() {
             self.traffic.doubted_early.store(false, Relaxed);
             self.traffic.doubted.store(false, Relaxed);
