@@ -159,8 +159,8 @@ def arguments():
     parser.add_argument("--binary", metavar="FILE", help="Larder's binary, instead of building the release")
     parser.add_argument("--json", metavar="FILE", help="also write every run into a file")
     parser.add_argument("--growth", action="store_true",
-                        help="instead, how Larder's cost for a hit grows with what is stored, connections, fields and "
-                        "variants, what a purge does to hits, and what memory it has while it is filled beyond what it "
+                        help="instead, how Larder's cost for a hit grows with what is stored, connections, fields, variants and "
+                        "workers, what a purge does to hits, and what memory it has while it is filled beyond what it "
                         "may store")
     parser.add_argument("--plot", metavar="FILE", help="with --growth, also draw its bars into an SVG file")
     parser.add_argument("--large", action="store_true",

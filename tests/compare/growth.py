@@ -54,6 +54,15 @@ def hits_of_variants(measurement, count):
         return measurement.load(proxy, "/1k/vary/one", True, "X-Variant: 1\r\n")
 
 
+def served_by(measurement, workers):
+    config = measurement.configured(measurement.folder(), SILENT + f"\n[server]\nworkers = {workers}\n")
+    both = {measurement.proxy_core, measurement.load_core}
+    with measurement.proxy("larder", both, CONFIG=config) as proxy:
+        measurement.check(proxy, "/1k/hour/one", True)
+        hits = measurement.load(proxy, "/1k/hour/one", True)
+        return {"hit": hits["us"], "pass": measurement.load(proxy, "/1k/never/#", False)["us"]}
+
+
 def hits_during_purge(measurement, count):
     admin = f"127.0.0.1:{free_port()}"
     with measurement.proxy("larder", ADMIN=admin) as proxy, concurrent.futures.ThreadPoolExecutor() as pool:
@@ -131,6 +140,9 @@ GROUPS = [
     ([1, 100, 10_000], hits_over, {"us": "a hit of 1 KiB, µs, by connections, their opening counted"}),
     ([5, 50], hits_with, {"us": "a hit of 1 KiB, µs, by fields of the response"}),
     ([1, 10, 100], hits_of_variants, {"us": "a hit of 1 KiB, µs, by variants of its URL, the oldest asked for"}),
+    ([1, 2], served_by,
+     {"hit": "a hit of 1 KiB, µs, by workers, on two cores that the load shares",
+      "pass": "a miss (no-store), µs, by workers, on two cores that the load shares"}),
     ([0, 1_000, STORED], hits_during_purge,
      {"max_ms": "the longest wait for a hit, ms, while so many are purged by a pattern"}),
     ([128, 256, 1024], filled,

@@ -112,11 +112,11 @@ def processes():
 
 
 class Process:
-    """A program on one core, with all its children; it ends with the `with` block."""
+    """A program on some cores, with all its children; it ends with the `with` block."""
 
-    def __init__(self, command, core, folder, port):
+    def __init__(self, command, cores, folder, port):
         self.folder, self.port = folder, port
-        pin = functools.partial(os.sched_setaffinity, 0, {core})
+        pin = functools.partial(os.sched_setaffinity, 0, cores)
         with open(folder / "output", "wb") as output, open(folder / "errors", "wb") as errors:
             self.started = subprocess.Popen(command.split(), stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
                                             cwd=folder, preexec_fn=pin)
@@ -247,8 +247,8 @@ class Measurement:
         values["MORE_FIELDS"] = " ".join(f'add_header X-Field-{n} "a value of field {n}";' for n in range(45))
         (folder / "origin.conf").write_text(filled((HERE / "peers/origin.conf").read_text(), values))
         self.authority, self.validations = f"127.0.0.1:{port}", folder / "validations"
-        self.nginx = Process(f"nginx -e {folder}/log -c {folder}/origin.conf", self.load_core, folder, port)
-        slow = Process(f"{sys.executable} {HERE}/slow.py {slow_port}", self.load_core, folder / "slow", slow_port)
+        self.nginx = Process(f"nginx -e {folder}/log -c {folder}/origin.conf", {self.load_core}, folder, port)
+        slow = Process(f"{sys.executable} {HERE}/slow.py {slow_port}", {self.load_core}, folder / "slow", slow_port)
         with self.nginx, slow:
             yield
 
@@ -261,7 +261,7 @@ class Measurement:
         connection.close()
         return int(text.split("requests")[1].split()[2]) - self.counts
 
-    def proxy(self, peer, **others):
+    def proxy(self, peer, cores=None, **others):
         command, _, reverse = PEERS[peer]
         folder, port = self.folder(), free_port()
         values = self.values(folder, port) | {"ORIGIN": self.authority.rpartition(":")[2]} | others
@@ -270,7 +270,7 @@ class Measurement:
         templates = (HERE / "peers").glob(f"{peer}/*" if (HERE / "peers" / peer).is_dir() else f"{peer}.*")
         for template in templates:
             (folder / template.name).write_text(filled(template.read_text(), values))
-        process = Process(filled(command, values), self.proxy_core, folder, port)
+        process = Process(filled(command, values), cores or {self.proxy_core}, folder, port)
         process.peer, process.prefix = peer, "" if reverse else f"http://{self.authority}"
         return process
 
