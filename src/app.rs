@@ -57,8 +57,7 @@ fn on_workers<T, F>(count: usize, work: impl FnOnce(Workers) -> F) -> anyhow::Re
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("the runtime can't start")?;
+    let runtime = Workers::runtime(count).context("the runtime can't start")?;
     let started = Workers::start(runtime.handle().clone(), count);
     let (workers, threads) = started.with_context(|| format!("server.workers: {count} can't start"))?;
     let result = runtime.block_on(work(workers));
@@ -376,14 +375,14 @@ async fn start(
     let told = diagnostics.clone();
     count_panics(&app.telemetry, move |info| tell_panic(&told, info));
 
-    let listening = Listening::new(
+    Listening::start(
+        bound.listeners,
         Arc::clone(&app.proxy),
         Arc::clone(&app.server),
         Arc::clone(&app.counts),
         workers,
         app.shutdown.clone(),
-    );
-    listening.start(bound.listeners)?;
+    )?;
     if let Some(listener) = admin {
         let (options, telemetry) = (Arc::clone(&app.admin), Arc::clone(&app.telemetry));
         let control = app.control(&proxies);

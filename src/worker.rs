@@ -3,15 +3,15 @@
 //! One runtime over all threads would let any of them take over what another one has to do. But to hand a request that
 //! waits for its origin from thread to thread costs more than it saves: a third of a miss, with two threads. So what a
 //! connection asks for is done by its own thread, connections to origins are taken from those of the same thread first
-//! (`upstream`), and a new client goes to another one than accepted it only where notably
-//! fewer are. The price: one client's work is never shared out.
+//! (`upstream`), and a new connection goes to another one than accepted it only where notably fewer are. The price: what
+//! one connection asks for is never shared out.
 
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
 thread_local! {
@@ -40,18 +40,28 @@ struct Worker {
     placed: AtomicUsize,
 }
 
-/// The threads besides the first. They end when this is dropped, and with them what still runs there.
+/// The threads besides the first. When this is dropped, they end, and with them what still runs there; nobody waits for it.
 #[derive(Debug)]
 pub struct Threads {
     _ends: Vec<oneshot::Sender<()>>,
 }
 
+/// Threads for what blocks, of all runtimes together; each may have some.
+const BLOCKING: usize = 512;
+const BLOCKING_EACH: usize = 32;
+
 impl Workers {
+    /// The runtime of one of `count` threads.
+    pub fn runtime(count: usize) -> io::Result<Runtime> {
+        let blocking = (BLOCKING / count.max(1)).max(BLOCKING_EACH);
+        Builder::new_current_thread().enable_all().max_blocking_threads(blocking).build()
+    }
+
     /// Starts threads until there are `count`: the first is the one that runs `runtime`.
     pub fn start(runtime: Handle, count: usize) -> io::Result<(Self, Threads)> {
         let (mut workers, mut ends) = (vec![Worker { runtime, placed: AtomicUsize::new(0) }], Vec::new());
         for at in 1..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Self::runtime(count)?;
             workers.push(Worker { runtime: runtime.handle().clone(), placed: AtomicUsize::new(0) });
             let (end, ended) = oneshot::channel();
             ends.push(end);
@@ -71,7 +81,7 @@ impl Workers {
         self.0.iter().map(|worker| &worker.runtime)
     }
 
-    /// A place on this thread; where that has half as much again as another one, on the one that has least. To hand
+    /// A place on this thread; where that has more than half as much again as another one, on the one that has least. To hand
     /// something over costs more than to have a little more to do.
     pub fn place(&self) -> Place {
         let placed = |at: &usize| self.0[*at].placed.load(Ordering::Relaxed);

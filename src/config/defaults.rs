@@ -47,7 +47,12 @@ pub(super) fn listen() -> Vec<SocketAddr> {
     ]
 }
 
-/// As many threads as the cores that the process may use.
+/// Open files for each thread that serves: it takes some of them itself.
+const FILES: u64 = 64;
+
+/// As many threads as the cores that the process may use, where it may open enough files.
 pub(super) fn workers() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    cores.min(usize::try_from(files / FILES).unwrap_or(usize::MAX).max(1))
 }

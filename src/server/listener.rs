@@ -3,6 +3,7 @@
 use ahash::RandomState;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -41,12 +42,15 @@ pub struct Bound {
     pub warnings: Vec<String>,
 }
 
-/// Binds every address of `options.listen`, and listens only when all are bound. An error names the address.
+/// Binds every address of `options.listen`, and listens only when all are bound. An error names the address. A program of
+/// the same user that wants to (`SO_REUSEPORT`) may listen beside it, where it listens for several workers.
 pub fn bind(options: &Options) -> io::Result<Bound> {
     let named = |address, error: &io::Error| cannot_listen(address, "--listen", error);
     let (mut sockets, mut warnings) = (Vec::new(), Vec::new());
     for &address in &options.listen {
-        match socket(address) {
+        // Else IPv6 takes in IPv4, where its address is unspecified.
+        let only_v6 = options.listen.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+        match bound(address, only_v6) {
             Ok(socket) => sockets.push((socket, address)),
             Err(error) if options.listen_is_default && address.is_ipv6() && is_missing(&error) => {
                 warnings.push(format!("not listening on {address}: {error}"));
@@ -113,10 +117,18 @@ fn is_missing(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+fn unbound(address: SocketAddr, only_v6: bool) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if only_v6 && address.is_ipv6() {
+        SockRef::from(&socket).set_only_v6(true)?;
+    }
     // A restart must not wait for the last connections of the process before it.
     socket.set_reuseaddr(true)?;
+    Ok(socket)
+}
+
+fn bound(address: SocketAddr, only_v6: bool) -> io::Result<TcpSocket> {
+    let socket = unbound(address, only_v6)?;
     socket.bind(address)?;
     Ok(socket)
 }
@@ -124,21 +136,19 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
 /// Listens, where the kernel can spread connections with a socket for each of `workers`.
 fn listen(first: TcpSocket, workers: usize) -> io::Result<Listener> {
     let address = first.local_addr()?;
-    let mut sockets = Vec::new();
+    let only_v6 = address.is_ipv6() && SockRef::from(&first).only_v6()?;
+    let first = first.listen(BACKLOG)?.into_std()?;
+    let mut sockets = vec![first];
     if cfg!(target_os = "linux") && workers > 1 {
-        // Only now that it is bound: nobody else listens here.
-        first.set_reuseport(true)?;
+        // Only now that it listens, and so nobody else does.
+        SockRef::from(&sockets[0]).set_reuse_port(true)?;
         for _ in 1..workers {
-            let another = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            another.set_reuseaddr(true)?;
+            let another = unbound(address, only_v6)?;
             another.set_reuseport(true)?;
             another.bind(address)?;
-            sockets.push(another);
+            sockets.push(another.listen(BACKLOG)?.into_std()?);
         }
     }
-    sockets.insert(0, first);
-    let listen = |socket: TcpSocket| socket.listen(BACKLOG)?.into_std();
-    let sockets = sockets.into_iter().map(listen).collect::<io::Result<_>>()?;
     Ok(Listener { address, sockets })
 }
 
@@ -174,25 +184,34 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Hands connections to `proxy`, within the limits of `options`.
-    pub fn new(
+    /// Hands connections to `proxy`, within the limits of `options`, until the drain begins; then `listeners` are closed.
+    pub fn start(
+        listeners: Vec<Listener>,
         proxy: Arc<Proxy>,
         options: Arc<ArcSwap<Options>>,
         counts: Arc<Counts>,
         workers: Workers,
         shutdown: Shutdown,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> io::Result<()> {
+        let sockets = listeners.iter().map(|listener| listener.sockets.len()).sum();
+        let listening = Arc::new(Self {
             proxy,
             options,
             counts,
             clients: Mutex::default(),
-            places: places(),
+            places: places(workers.runtimes().count(), sockets),
             closed: Notify::new(),
             full: AtomicBool::new(false),
             workers,
             shutdown,
-        })
+        });
+        for Listener { address, sockets } in listeners {
+            for (socket, runtime) in sockets.into_iter().zip(listening.workers.runtimes()) {
+                let _runtime = runtime.enter();
+                tokio::spawn(Arc::clone(&listening).accept(TcpListener::from_std(socket)?, address));
+            }
+        }
+        Ok(())
     }
 
     /// Waits until there is a descriptor for one more client, and some are left for what it asks for.
@@ -200,9 +219,12 @@ impl Listening {
         let mut waited = false;
         loop {
             let closed = self.closed.notified();
-            if self.counts.open.load(Ordering::Relaxed) < self.places {
+            let open = self.counts.open.load(Ordering::Relaxed);
+            if open < self.places {
                 // Told anew when there was room in between.
-                self.full.fetch_and(waited, Ordering::Relaxed);
+                if open < self.places - self.places / 8 {
+                    self.full.store(false, Ordering::Relaxed);
+                }
                 return;
             }
             if !self.full.swap(true, Ordering::Relaxed) {
@@ -217,17 +239,6 @@ impl Listening {
             waited = true;
             closed.await;
         }
-    }
-
-    /// Accepts until the drain begins; then the sockets are closed.
-    pub fn start(self: &Arc<Self>, listeners: Vec<Listener>) -> io::Result<()> {
-        for Listener { address, sockets } in listeners {
-            for (socket, runtime) in sockets.into_iter().zip(self.workers.runtimes()) {
-                let _runtime = runtime.enter();
-                tokio::spawn(Arc::clone(self).accept(TcpListener::from_std(socket)?, address));
-            }
-        }
-        Ok(())
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener, local: SocketAddr) {
@@ -314,10 +325,16 @@ impl Drop for Place {
     }
 }
 
+/// Descriptors that the runtime of each further worker takes.
+const RUNTIME: usize = 4;
+
 /// Of the descriptors that this process may open, those for clients: a quarter, within bounds, is for origins and files.
-fn places() -> u64 {
+/// What the further workers take is not for clients, nor what may be accepted at all their sockets at once when there is
+/// one place left.
+fn places(workers: usize, sockets: usize) -> u64 {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    limit.saturating_sub((limit / 4).clamp(16, 4096))
+    let taken = RUNTIME * workers.saturating_sub(1) + 2 * sockets.saturating_sub(1);
+    limit.saturating_sub((limit / 4).clamp(16, 4096) + taken as u64).max(1)
 }
 
 /// A connection that was gone before it was accepted says nothing of the next one.
@@ -339,7 +356,7 @@ mod tests {
         Options {
             listen: listen.iter().map(|address| address.parse().unwrap()).collect(),
             listen_is_default,
-            workers: 1,
+            workers: 3,
             max_connections: 1,
             max_connections_per_client: 1,
             drain: Duration::ZERO,
@@ -353,6 +370,31 @@ mod tests {
         assert_ne!(bound.listeners[0].address.port(), 0, "the port that was really bound");
         let [warning] = &bound.warnings[..] else { panic!("{:?}", bound.warnings) };
         assert!(warning.contains(NOWHERE[0]), "{warning}");
+    }
+
+    #[tokio::test]
+    async fn connections_come_to_a_socket_of_each_worker_and_to_nobody_else() {
+        let bound = bind(&options(&["127.0.0.1:0"], false)).unwrap();
+        let Listener { address, sockets } = &bound.listeners[0];
+        let error = bind(&options(&[&address.to_string()], false)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        // So many that none of them gets none.
+        let clients: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let accepted: Vec<_> =
+            sockets.iter().map(|socket| std::iter::from_fn(|| socket.accept().ok()).count()).collect();
+        assert_eq!(accepted.iter().sum::<usize>(), clients.len());
+        assert!(accepted.len() == 3 && !accepted.contains(&0), "{accepted:?}");
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_both_families_may_have_one_port() {
+        // Free a moment ago.
+        let port = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        let (v4, v6) = (format!("0.0.0.0:{port}"), format!("[::]:{port}"));
+        let listen =
+            if std::net::TcpListener::bind("[::1]:0").is_ok() { vec![&*v4, &v6] } else { vec![&*v4] };
+        let bound = bind(&options(&listen, false)).unwrap();
+        assert_eq!(bound.listeners.len(), listen.len());
     }
 
     #[tokio::test]

@@ -14,7 +14,8 @@ pub struct Options {
     pub listen: Vec<SocketAddr>,
     /// Whether `listen` is the default: then a missing `::1` is only a warning.
     pub listen_is_default: bool,
-    /// `server.workers`: threads that serve ([`crate::worker`]). Restart. Default: the cores the process may use.
+    /// `server.workers`: threads that serve ([`crate::worker`]). Restart. Default: the cores that the
+    /// process may use, where it may open 64 files for each.
     pub workers: usize,
     /// `limits.connections`: open at once. Default 10,000.
     pub max_connections: usize,

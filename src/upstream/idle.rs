@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::pool::Link;
 use super::stats::Idling;
@@ -34,19 +34,20 @@ impl Lists {
 
     /// Adds one. Gives the oldest one where there are more than `most` by then.
     pub(super) fn push(&self, idle: Idle, most: usize) -> Option<Idle> {
-        self.lists[idle.link.worker % self.lists.len()].lock().push_back(idle);
+        let mut list = self.lists[idle.link.worker % self.lists.len()].lock();
+        list.push_back(idle);
         let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
+        drop(list);
         if len > most { self.oldest() } else { None }
     }
 
     /// The one used last of this thread's, else of another's: that one is this thread's from now on.
     pub(super) fn pop(&self) -> Option<Idle> {
         let (own, lists) = (worker::current(), self.lists.len());
-        let from = (own..own + lists).find_map(|at| self.counted(self.lists[at % lists].lock().pop_back()));
-        from.map(|mut idle| {
-            idle.link.is_of(own);
-            idle
-        })
+        let taken = |at: usize| self.take(&self.lists[at % lists], VecDeque::pop_back);
+        let mut idle = (own..own + lists).find_map(taken)?;
+        idle.link.is_of(own);
+        Some(idle)
     }
 
     /// The one that has been idle for longest.
@@ -59,10 +60,10 @@ impl Lists {
 
     /// One of those that became idle no later than the one of this number.
     pub(super) fn up_to(&self, number: u64) -> Option<Idle> {
-        let old = |mut list: MutexGuard<'_, VecDeque<Idle>>| {
+        let old = |list: &mut VecDeque<Idle>| {
             if list.front()?.number <= number { list.pop_front() } else { None }
         };
-        self.lists.iter().find_map(|list| self.counted(old(list.lock())))
+        self.lists.iter().find_map(|list| self.take(list, old))
     }
 
     pub(super) fn numbers(&self) -> Vec<u64> {
@@ -75,13 +76,11 @@ impl Lists {
     pub(super) fn retain(&self, mut stays: impl FnMut(&mut Idle) -> bool, gone: &mut Vec<Idle>) {
         for list in &self.lists {
             let mut list = list.lock();
+            let before = list.len();
             for mut idle in std::mem::take(&mut *list) {
-                if stays(&mut idle) {
-                    list.push_back(idle);
-                } else {
-                    gone.extend(self.counted(Some(idle)));
-                }
+                if stays(&mut idle) { list.push_back(idle) } else { gone.push(idle) }
             }
+            self.len.fetch_sub(before - list.len(), Ordering::Relaxed);
         }
     }
 
@@ -89,11 +88,15 @@ impl Lists {
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// Counts what was taken out.
-    fn counted(&self, idle: Option<Idle>) -> Option<Idle> {
-        if idle.is_some() {
-            self.len.fetch_sub(1, Ordering::Relaxed);
-        }
-        idle
+    /// Takes one out of a list. Under its lock it is counted, too: never are there fewer than are taken.
+    fn take(
+        &self,
+        list: &Mutex<VecDeque<Idle>>,
+        pop: impl FnOnce(&mut VecDeque<Idle>) -> Option<Idle>,
+    ) -> Option<Idle> {
+        let mut list = list.lock();
+        let idle = pop(&mut list)?;
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        Some(idle)
     }
 }

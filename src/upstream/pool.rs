@@ -4,15 +4,15 @@
 //! open -> leased -> idle -> leased ... -> closed
 //! ```
 //! A connection has no task of its own: whoever waits for its answer polls it ([`super::driver`]), and an idle one is
-//! looked at when it is wanted, and now and then. No lock is held across an await: the map's shards are locked to find an
-//! origin, an origin's list to push and pop.
+//! looked at when it is wanted, and now and then. Each thread that serves has a list of its own of an origin's idle
+//! connections ([`super::idle`]). No lock is held across an await: the map's shards are locked to find an origin, a list to
+//! push and pop.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use hyper::client::conn::http1::{Connection, SendRequest};
@@ -73,7 +73,7 @@ pub(super) struct Pool {
 
 /// One origin's connections.
 struct Origin {
-    /// The last one used is taken first, so that the others may age and go.
+    /// Of a thread's, the last one used is taken first, so that the others may age and go.
     idle: Lists,
     permits: Arc<Semaphore>,
     /// Told when a connection has become idle.
@@ -135,7 +135,7 @@ impl Pool {
         self.limits
     }
 
-    /// An idle connection, the one used last.
+    /// An idle connection, of this thread's the one used last.
     pub(super) fn ready(self: &Arc<Self>, key: &Key) -> Option<Lease> {
         let origin = self.origin(key);
         let link = self.idle(&origin)?;
@@ -184,7 +184,7 @@ impl Pool {
         origin
     }
 
-    /// The idle connection used last, of those that are not known to have ended.
+    /// An idle connection, of those that are not known to have ended.
     fn idle(&self, origin: &Origin) -> Option<Link> {
         loop {
             let idle = origin.idle.pop()?;
@@ -313,10 +313,8 @@ impl Idle {
     /// Whether it may stay: its time has not passed, and its origin has neither closed it nor spoken unasked.
     fn may_stay(&mut self, now: i64) -> bool {
         self.link.driver.look();
-        if let Some(timer) = &mut self.link.timer {
-            // It is to wake nobody any more, and to hold nobody's task.
-            let _ = timer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        }
+        // It is to wake nobody any more, and to hold nobody's task.
+        self.link.timer = None;
         self.until > now && self.link.sender.is_ready()
     }
 }

@@ -41,6 +41,14 @@ impl Stream {
         }
     }
 
+    /// Whether the runtime knows that the socket takes bytes.
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_write_ready(cx),
+            Self::Tls(tls) => tls.get_ref().0.poll_write_ready(cx),
+        }
+    }
+
     /// Whether the other end has closed, or has sent what nobody asked for, on a connection that should be
     /// silent. Asks the kernel itself: what the runtime knows may be a moment old.
     fn is_dead(&self) -> bool {
@@ -239,29 +247,31 @@ impl Wire {
     /// Follows who has taken it over.
     fn follow(&mut self) {
         if self.traffic.elsewhere.load(Relaxed) {
-            self.traffic.elsewhere.store(false, Relaxed);
-            if let Err(error) = self.stream.register_here() {
+            match self.stream.register_here() {
+                Ok(()) => self.traffic.elsewhere.store(false, Relaxed),
                 // Then the other thread wakes this one: as right, and not as fast.
-                tracing::debug!(%error, "a connection stays with another thread's runtime");
+                Err(error) => tracing::debug!(%error, "a connection stays with another thread's runtime"),
             }
         }
     }
 
     /// The last look before the first byte of a request.
-    fn may_write(&mut self) -> io::Result<()> {
+    fn poll_may_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.follow();
         self.traffic.flushed.store(false, Relaxed);
         if !self.traffic.doubted.load(Relaxed) {
-            return Ok(());
+            return Poll::Ready(Ok(()));
         }
+        // A runtime that has only just got to know the socket can't write at once, and the look would not be the last.
+        ready!(self.stream.poll_write_ready(cx))?;
         self.traffic.doubted.store(false, Relaxed);
         self.traffic.doubted_early.store(false, Relaxed);
         if self.stream.is_dead() {
             self.traffic.withheld.store(true, Relaxed);
             // Not one of those that reading tells.
-            return Err(io::Error::other("the other end has closed, or spoken unasked"));
+            return Poll::Ready(Err(io::Error::other("the other end has closed, or spoken unasked")));
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     fn sent(&self, n: usize) {
@@ -308,7 +318,7 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.may_write()?;
+        ready!(self.poll_may_write(cx))?;
         let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
         let n = ready!(self.told_by_reading(result))?;
         self.sent(n);
@@ -320,7 +330,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.may_write()?;
+        ready!(self.poll_may_write(cx))?;
         let result = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs));
         let n = ready!(self.told_by_reading(result))?;
         self.sent(n);
@@ -388,6 +398,19 @@ mod tests {
             drop(far.read_to_end(&mut got).await);
             assert_eq!(got, b"");
         }
+    }
+
+    #[tokio::test]
+    async fn the_look_before_the_first_byte_is_the_last_also_where_another_thread_has_taken_over() {
+        let (mut wire, traffic, mut far) = pair().await;
+        traffic.doubt(false);
+        traffic.taken_over();
+        let begin = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut wire).poll_write(cx, b"POST ")));
+        assert!(begin.await.is_pending(), "this runtime does not know yet that it takes bytes");
+        far.shutdown().await.unwrap();
+        arrived(&wire).await;
+        wire.write_all(b"POST / HTTP/1.1\r\n\r\n").await.unwrap_err();
+        assert!(traffic.withheld());
     }
 
     #[tokio::test]

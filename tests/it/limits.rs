@@ -387,7 +387,13 @@ fn the_soft_limit_of_open_files_is_raised() {
 fn a_thousand_clients_are_served_with_256_descriptors() {
     let origin = Origin::start();
     origin.on("/x", |x| x.reply("200 OK", &["Cache-Control: max-age=60"], "x"));
-    let proxy = Proxy::builder().ulimit("-n 256").start();
+    for workers in ["'auto'", "16"] {
+        let proxy = Proxy::builder().ulimit("-n 256").config(&format!("server.workers = {workers}")).start();
+        assert_a_thousand_are_served(&proxy, &origin);
+    }
+}
+
+fn assert_a_thousand_are_served(proxy: &Proxy, origin: &Origin) {
     let mut clients: Vec<_> = (0..1000).map(|_| proxy.client()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         client.begin("GET", &origin.url(&format!("/x?{number}")), &[], "");
@@ -468,18 +474,4 @@ fn origins_are_dialled_from_the_source_address() {
     let proxy = Proxy::with("upstream.source_address = ['127.0.0.5']");
     proxy.get(&origin.url("/x")).assert_body("x");
     assert_eq!(origin.last("/x").peer, Some([127, 0, 0, 5].into()));
-}
-
-#[test]
-fn one_worker_serves_many_at_once() {
-    let origin = Origin::start();
-    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
-    let proxy = Proxy::with("server.workers = 1");
-    let mut clients: Vec<_> = (0..50).map(|_| proxy.client()).collect();
-    for client in &mut clients {
-        client.begin("GET", &origin.url("/x"), &[], "");
-    }
-    for client in &mut clients {
-        client.response("GET").assert_body("x");
-    }
 }

@@ -74,3 +74,4 @@ mod tree;
 mod upgrade;
 mod validation;
 mod vary;
+mod workers;

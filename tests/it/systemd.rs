@@ -2,10 +2,12 @@
 
 use crate::support::proxy::{Lines, Signal, command, command_of, root};
 use crate::support::{Client, Origin, skip};
+use crate::workers::assert_all_serve;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Larder with a socket that was handed over, as its third descriptor. Ended when dropped.
@@ -16,14 +18,14 @@ struct Handed {
 }
 
 impl Handed {
-    fn start(manager: &std::path::Path) -> Self {
+    fn start(manager: &Path, config: &Path) -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let mut child = command_of("sh")
             .args(["-c", "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 0</dev/null"])
             .arg(command().get_program())
             .arg("--config")
-            .arg(root().join("config/open.toml"))
+            .arg(config)
             .args(["--listen", "192.0.2.1:1", "--admin-listen", "127.0.0.1:0"])
             .env("NOTIFY_SOCKET", manager)
             .stdin(Stdio::from(OwnedFd::from(socket)))
@@ -60,11 +62,17 @@ fn it_serves_on_a_socket_that_was_handed_over_and_tells_its_state() {
     };
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
-    let mut larder = Handed::start(&path);
+    let config = directory.path().join("larder.toml");
+    let open = std::fs::read_to_string(root().join("config/open.toml")).unwrap();
+    std::fs::write(&config, format!("{open}\n[server]\nworkers = 4\n")).unwrap();
+    let mut larder = Handed::start(&path, &config);
     assert_eq!(next(), "READY=1");
     let line = format!("larder: proxy listening on {}", larder.address);
     larder.told.wait("the listener", |told| told == line);
     Client::connect(larder.address).get(&origin.url("/x")).assert_body("x");
+    // One worker accepts on it, and all serve.
+    let clients = (0..8).map(|_| Client::connect(larder.address)).collect();
+    assert_all_serve(larder.child.id(), 4, clients, &origin.url("/x"));
     // The sockets stay what they are: no reload finds a change in them.
     larder.signal(Signal::HUP);
     larder.told.wait("the reload", |line| line == "larder: reloaded: nothing changed");

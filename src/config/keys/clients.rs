@@ -15,7 +15,8 @@ pub(super) const SERVER: &[Setting] = settings! {
     /// address is only warned about. Sockets that systemd hands over stand for all of them.
     server.listen: Many<Address> = r#"["127.0.0.1:3128", "[::1]:3128"]"#, Restart => server.listen;
 
-    /// Threads that serve, each its own connections. "auto": as many as the cores that the process may use.
+    /// Threads that serve, each with sockets and connections of its own. "auto": as many as the cores that the process may
+    /// use.
     server.workers: Auto<Count<1>> = r#""auto""#, Restart => [workers] server.workers;
 
     /// How long running exchanges and tunnels may take to finish after SIGTERM.

@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 
 /// An authority in a file, and what a server for `names` presents.
-fn authority(names: &[&str]) -> (NamedTempFile, TlsAcceptor) {
+pub(super) fn authority(names: &[&str]) -> (NamedTempFile, TlsAcceptor) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();

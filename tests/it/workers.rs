@@ -1,0 +1,55 @@
+//! The threads that serve: connections go to all of them, wherever they were accepted, and stay within the limits.
+
+use crate::support::proxy::Proxy;
+use crate::support::{Client, Origin};
+use std::collections::HashMap;
+
+/// How often each thread of a process had the processor, by its name.
+pub(crate) fn turns(pid: u32) -> HashMap<String, u64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let turns = threads.map(|thread| {
+        let thread = thread.unwrap().path();
+        let read = |name| std::fs::read_to_string(thread.join(name)).unwrap();
+        let turns = read("schedstat").split(' ').nth(2).unwrap().trim().parse().unwrap();
+        (read("comm").trim().to_owned(), turns)
+    });
+    turns.collect()
+}
+
+/// Each of the clients asks and is answered while all are connected; then every worker has done something.
+pub(crate) fn assert_all_serve(pid: u32, workers: usize, mut clients: Vec<Client>, url: &str) {
+    let before = turns(pid);
+    for client in &mut clients {
+        client.begin("GET", url, &[], "");
+    }
+    for client in &mut clients {
+        client.response("GET").assert_body("x");
+    }
+    let after = turns(pid);
+    let names = (1..workers).map(|at| format!("larder-{at}")).chain(["larder".to_owned()]);
+    for name in names {
+        assert!(after[&name] > before[&name], "{name} has served nobody: {before:?}, {after:?}");
+    }
+}
+
+#[test]
+fn all_workers_serve() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    for workers in [1, 4] {
+        let proxy = Proxy::with(&format!("server.workers = {workers}"));
+        // So many that the kernel leaves no socket out.
+        let clients = (0..50).map(|_| proxy.client()).collect();
+        assert_all_serve(proxy.pid(), workers, clients, &origin.url("/x"));
+    }
+}
+
+#[test]
+fn what_one_worker_gets_another_one_takes_over_where_it_has_less() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    let proxy = Proxy::with("server.workers = 8");
+    // Of eight sockets the kernel leaves some without one of eight connections, as good as always.
+    let clients = (0..8).map(|_| proxy.client()).collect();
+    assert_all_serve(proxy.pid(), 8, clients, &origin.url("/x"));
+}
