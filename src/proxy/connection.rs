@@ -47,9 +47,9 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         // What it takes is given back when it ends.
         let Some((idle, since)) = Box::pin(engaged(call, io, allowance.as_ref())).await else { return };
         let limit = proxy.settings().options.idle_timeout;
-        match parked(idle.stream(), proxy.shutdown(), since, limit).await {
+        match parked(idle.stream(), &proxy, &link, since, limit).await {
             Woken::Readable => io = idle,
-            Woken::Draining => return,
+            Woken::Draining | Woken::Crowded => return,
             Woken::Late => return proxy.counts().late(Late::Idle),
         }
     }
@@ -60,15 +60,19 @@ enum Woken {
     /// Bytes, the client's end, or a failure: who reads is told which.
     Readable,
     Draining,
+    /// Others find no room.
+    Crowded,
     Late,
 }
 
 /// Waits for the next request with nothing but the socket, which has been idle `since` then.
-async fn parked(stream: &TcpStream, shutdown: &Shutdown, since: Stopwatch, limit: Duration) -> Woken {
+async fn parked(stream: &TcpStream, proxy: &Proxy, link: &Link, since: Stopwatch, limit: Duration) -> Woken {
     tokio::select! {
         biased;
-        () = shutdown.draining() => Woken::Draining,
+        () = proxy.shutdown().draining() => Woken::Draining,
         _ = stream.readable() => Woken::Readable,
+        // Who has asked nothing yet is about to.
+        () = proxy.crowded.notified(), if link.exchanges() > 0 => Woken::Crowded,
         () = tokio::time::sleep_until(Instant::from_std(since.started() + limit)) => Woken::Late,
     }
 }

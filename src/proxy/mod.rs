@@ -25,6 +25,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, Method, Request, Version, header};
 use hyper::body::Incoming;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::access::Access;
 use crate::access::authentication::{Authenticator, Principal};
@@ -148,6 +150,8 @@ pub struct Proxy {
     /// Of what is sent.
     allowances: Rates,
     verifying: Verifying,
+    /// Tells connections that are idle, the one that is so for longest first, to give way.
+    crowded: Notify,
 }
 
 /// What exchanges do not tell.
@@ -227,6 +231,7 @@ impl Proxy {
             rates: Rates::default(),
             allowances: Rates::default(),
             verifying: Verifying::default(),
+            crowded: Notify::new(),
         }
     }
 
@@ -256,6 +261,18 @@ impl Proxy {
     /// What is open, and what was cut off.
     pub fn counts(&self) -> &Arc<Counts> {
         &self.counts
+    }
+
+    /// Closes an idle connection to an origin where `error` says that descriptors have run out. False where that is no
+    /// help.
+    pub fn make_room(&self, error: &io::Error) -> bool {
+        self.upstream.make_room(error)
+    }
+
+    /// Where new clients find no room: has the client go that has been idle for longest since its last request, or the
+    /// first one that will be.
+    pub fn crowd_out(&self) {
+        self.crowded.notify_one();
     }
 
     /// The answer to a request that could not be parsed.

@@ -7,11 +7,13 @@ use socket2::SockRef;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::Options;
 use crate::proxy::Proxy;
@@ -174,9 +176,9 @@ pub struct Listening {
     options: Arc<ArcSwap<Options>>,
     counts: Arc<Counts>,
     clients: Mutex<HashMap<IpAddr, usize, RandomState>>,
-    /// Connections of clients for which there are descriptors, and the word that one has closed.
-    places: u64,
-    closed: Notify,
+    /// For connections of clients for which there are descriptors, and how many there are of them.
+    places: Arc<Semaphore>,
+    most: usize,
     /// Whether it was told that there are none left.
     full: AtomicBool,
     workers: Workers,
@@ -194,13 +196,14 @@ impl Listening {
         shutdown: Shutdown,
     ) -> io::Result<()> {
         let sockets = listeners.iter().map(|listener| listener.sockets.len()).sum();
+        let most = places(workers.runtimes().count(), sockets);
         let listening = Arc::new(Self {
             proxy,
             options,
             counts,
             clients: Mutex::default(),
-            places: places(workers.runtimes().count(), sockets),
-            closed: Notify::new(),
+            places: Arc::new(Semaphore::new(most)),
+            most,
             full: AtomicBool::new(false),
             workers,
             shutdown,
@@ -214,30 +217,29 @@ impl Listening {
         Ok(())
     }
 
-    /// Waits until there is a descriptor for one more client, and some are left for what it asks for.
-    async fn room(&self) {
-        let mut waited = false;
+    /// Waits until there is a descriptor for one more client, and some are left for what it asks for: one after the other,
+    /// wherever they were accepted.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        if let Ok(room) = Arc::clone(&self.places).try_acquire_owned() {
+            // Told anew when there was room in between.
+            if self.full.load(Ordering::Relaxed) && self.places.available_permits() > self.most / 8 {
+                self.full.store(false, Ordering::Relaxed);
+            }
+            return room;
+        }
+        self.counts.pauses.fetch_add(1, Ordering::Relaxed);
+        if !self.full.swap(true, Ordering::Relaxed) {
+            let clients = self.most;
+            tracing::warn!(clients, "accepting pauses: the limit of open files has room for no more");
+        }
+        let mut room = pin!(Arc::clone(&self.places).acquire_owned());
         loop {
-            let closed = self.closed.notified();
-            let open = self.counts.open.load(Ordering::Relaxed);
-            if open < self.places {
-                // Told anew when there was room in between.
-                if open < self.places - self.places / 8 {
-                    self.full.store(false, Ordering::Relaxed);
-                }
-                return;
+            // Who asks for nothing gives way to who does.
+            self.proxy.crowd_out();
+            // It is never closed.
+            if let Ok(Ok(room)) = timeout(PAUSE, room.as_mut()).await {
+                return room;
             }
-            if !self.full.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    clients = self.places,
-                    "accepting pauses: the limit of open files has room for no more"
-                );
-            }
-            if !waited {
-                self.counts.pauses.fetch_add(1, Ordering::Relaxed);
-            }
-            waited = true;
-            closed.await;
         }
     }
 
@@ -246,12 +248,21 @@ impl Listening {
             let accepted = tokio::select! {
                 biased;
                 () = self.shutdown.draining() => return,
-                accepted = async { self.room().await; listener.accept().await } => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.admit(stream, peer, local),
+                Ok((stream, peer)) => {
+                    let room = tokio::select! {
+                        biased;
+                        () = self.shutdown.draining() => return,
+                        room = self.room() => room,
+                    };
+                    self.admit(stream, peer, local, room);
+                }
                 Err(error) if is_one_connections_fault(&error) => {}
+                Err(error) if self.proxy.make_room(&error) => {}
                 Err(error) => {
+                    self.proxy.crowd_out();
                     self.counts.pauses.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "accepting pauses");
                     tokio::time::sleep(PAUSE).await;
@@ -260,11 +271,17 @@ impl Listening {
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+    fn admit(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        peer: SocketAddr,
+        local: SocketAddr,
+        room: OwnedSemaphorePermit,
+    ) {
         let options = self.options.load();
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
         let open = self.counts.open.fetch_add(1, Ordering::Relaxed);
-        let mut place = Place { listening: Arc::clone(self), client: None, worker: None };
+        let mut place = Place { listening: Arc::clone(self), client: None, worker: None, _room: room };
         if open >= options.max_connections as u64 {
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
             return;
@@ -308,12 +325,12 @@ struct Place {
     client: Option<IpAddr>,
     /// Whose it is, once it is served.
     worker: Option<worker::Place>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.listening.counts.open.fetch_sub(1, Ordering::Relaxed);
-        self.listening.closed.notify_waiters();
         let Some(client) = self.client else { return };
         let mut clients = self.listening.clients.lock();
         if let Some(from_here) = clients.get_mut(&client) {
@@ -329,12 +346,12 @@ impl Drop for Place {
 const RUNTIME: usize = 4;
 
 /// Of the descriptors that this process may open, those for clients: a quarter, within bounds, is for origins and files.
-/// What the further workers take is not for clients, nor what may be accepted at all their sockets at once when there is
-/// one place left.
-fn places(workers: usize, sockets: usize) -> u64 {
+/// What the further workers take is not for clients, nor the sockets that listen, each with one who waits for room.
+fn places(workers: usize, sockets: usize) -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    let taken = RUNTIME * workers.saturating_sub(1) + 2 * sockets.saturating_sub(1);
-    limit.saturating_sub((limit / 4).clamp(16, 4096) + taken as u64).max(1)
+    let taken = RUNTIME * workers.saturating_sub(1) + 2 * sockets;
+    let places = limit.saturating_sub((limit / 4).clamp(16, 4096) + taken as u64);
+    usize::try_from(places).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS)
 }
 
 /// A connection that was gone before it was accepted says nothing of the next one.

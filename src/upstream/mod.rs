@@ -29,6 +29,7 @@ mod tunnel;
 mod upload;
 mod wire;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -279,6 +280,11 @@ impl Upstream {
     pub async fn judge(&self, target: &Target, grant: &Grant) -> Result<Option<Arc<Rule>>, UpstreamError> {
         let way = self.0.way.load_full();
         connect::judge(&way, target, grant).await
+    }
+
+    /// Closes an idle connection where `error` says that descriptors have run out. False where that is no help.
+    pub fn make_room(&self, error: &io::Error) -> bool {
+        error::is_want(error) && self.0.way.load().pool.give_one_up()
     }
 
     /// Reads the counters.

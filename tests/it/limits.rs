@@ -406,6 +406,24 @@ fn assert_a_thousand_are_served(proxy: &Proxy, origin: &Origin) {
 }
 
 #[test]
+fn clients_that_ask_nothing_give_way_where_descriptors_are_short() {
+    let origin = Origin::start();
+    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
+    for workers in [1, 2] {
+        let proxy = Proxy::builder().ulimit("-n 64").config(&format!("server.workers = {workers}")).start();
+        let mut clients = Vec::new();
+        // None of them leaves by itself, and there are more than places.
+        for _ in 0..80 {
+            let mut client = proxy.client();
+            client.get(&origin.url("/x")).assert_body("x");
+            clients.push(client);
+        }
+        assert!(clients[0].try_response("GET").is_err(), "the one that was idle for longest stays");
+        clients.last_mut().unwrap().get(&origin.url("/x")).assert_hit();
+    }
+}
+
+#[test]
 fn without_descriptors_accepting_pauses_and_recovers() {
     let origin = Origin::start();
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");

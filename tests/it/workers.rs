@@ -3,6 +3,7 @@
 use crate::support::proxy::Proxy;
 use crate::support::{Client, Origin};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 /// How often each thread of a process had the processor, by its name.
 pub(crate) fn turns(pid: u32) -> HashMap<String, u64> {
@@ -16,9 +17,10 @@ pub(crate) fn turns(pid: u32) -> HashMap<String, u64> {
     turns.collect()
 }
 
-/// Each of the clients asks and is answered while all are connected; then every worker has done something.
-pub(crate) fn assert_all_serve(pid: u32, workers: usize, mut clients: Vec<Client>, url: &str) {
+/// Each of so many clients asks and is answered while all are connected; then every worker has done something.
+pub(crate) fn assert_all_serve(pid: u32, address: SocketAddr, [workers, clients]: [usize; 2], url: &str) {
     let before = turns(pid);
+    let mut clients: Vec<_> = (0..clients).map(|_| Client::connect(address)).collect();
     for client in &mut clients {
         client.begin("GET", url, &[], "");
     }
@@ -39,8 +41,7 @@ fn all_workers_serve() {
     for workers in [1, 4] {
         let proxy = Proxy::with(&format!("server.workers = {workers}"));
         // So many that the kernel leaves no socket out.
-        let clients = (0..50).map(|_| proxy.client()).collect();
-        assert_all_serve(proxy.pid(), workers, clients, &origin.url("/x"));
+        assert_all_serve(proxy.pid(), proxy.address, [workers, 50], &origin.url("/x"));
     }
 }
 
@@ -50,6 +51,5 @@ fn what_one_worker_gets_another_one_takes_over_where_it_has_less() {
     origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
     let proxy = Proxy::with("server.workers = 8");
     // Of eight sockets the kernel leaves some without one of eight connections, as good as always.
-    let clients = (0..8).map(|_| proxy.client()).collect();
-    assert_all_serve(proxy.pid(), 8, clients, &origin.url("/x"));
+    assert_all_serve(proxy.pid(), proxy.address, [8, 8], &origin.url("/x"));
 }
