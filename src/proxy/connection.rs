@@ -47,7 +47,7 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
         // What it takes is given back when it ends.
         let Some((idle, since)) = Box::pin(engaged(call, io, allowance.as_ref())).await else { return };
         let limit = proxy.settings().options.idle_timeout;
-        match parked(idle.stream(), &proxy, &link, since, limit).await {
+        match parked(idle.stream(), &proxy, since, limit).await {
             Woken::Readable => io = idle,
             Woken::Draining | Woken::Crowded => return,
             Woken::Late => return proxy.counts().late(Late::Idle),
@@ -66,13 +66,12 @@ enum Woken {
 }
 
 /// Waits for the next request with nothing but the socket, which has been idle `since` then.
-async fn parked(stream: &TcpStream, proxy: &Proxy, link: &Link, since: Stopwatch, limit: Duration) -> Woken {
+async fn parked(stream: &TcpStream, proxy: &Proxy, since: Stopwatch, limit: Duration) -> Woken {
     tokio::select! {
         biased;
         () = proxy.shutdown().draining() => Woken::Draining,
         _ = stream.readable() => Woken::Readable,
-        // Who has asked nothing yet is about to.
-        () = proxy.crowded.notified(), if link.exchanges() > 0 => Woken::Crowded,
+        () = proxy.crowd.gives_way(stream, since) => Woken::Crowded,
         () = tokio::time::sleep_until(Instant::from_std(since.started() + limit)) => Woken::Late,
     }
 }

@@ -10,6 +10,7 @@
 mod admit;
 mod authenticate;
 mod connection;
+mod crowd;
 mod exchange;
 pub mod explain;
 mod forward;
@@ -33,7 +34,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 use crate::access::Access;
 use crate::access::authentication::{Authenticator, Principal};
@@ -52,6 +52,7 @@ use authenticate::{Known, Verifying};
 use exchange::{Answer, Exchange};
 use link::Link;
 
+pub use crowd::{Crowd, Waiting};
 use refusal::Refusal;
 pub use upgrade::is_h2c;
 
@@ -150,8 +151,7 @@ pub struct Proxy {
     /// Of what is sent.
     allowances: Rates,
     verifying: Verifying,
-    /// Tells connections that are idle, the one that is so for longest first, to give way.
-    crowded: Notify,
+    crowd: Crowd,
 }
 
 /// What exchanges do not tell.
@@ -231,7 +231,7 @@ impl Proxy {
             rates: Rates::default(),
             allowances: Rates::default(),
             verifying: Verifying::default(),
-            crowded: Notify::new(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -269,10 +269,9 @@ impl Proxy {
         self.upstream.make_room(error)
     }
 
-    /// Where new clients find no room: has the client go that has been idle for longest since its last request, or the
-    /// first one that will be.
-    pub fn crowd_out(&self) {
-        self.crowded.notify_one();
+    /// Where clients wait that find no room.
+    pub fn crowd(&self) -> &Crowd {
+        &self.crowd
     }
 
     /// The answer to a request that could not be parsed.

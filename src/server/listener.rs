@@ -24,6 +24,8 @@ use crate::worker::{self, Workers};
 const BACKLOG: u32 = 4096;
 /// How long accepting pauses when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long until a connection that is closed for its descriptor has given it back.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// What listens at one address.
 #[derive(Debug)]
@@ -50,8 +52,10 @@ pub fn bind(options: &Options) -> io::Result<Bound> {
     let named = |address, error: &io::Error| cannot_listen(address, "--listen", error);
     let (mut sockets, mut warnings) = (Vec::new(), Vec::new());
     for &address in &options.listen {
-        // Else IPv6 takes in IPv4, where its address is unspecified.
-        let only_v6 = options.listen.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+        // Beside an address of IPv4 with its port, `[::]` is IPv6's alone; by itself it takes in IPv4.
+        let beside = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
+        let only_v6 =
+            address.ip().is_unspecified() && address.port() != 0 && options.listen.iter().any(beside);
         match bound(address, only_v6) {
             Ok(socket) => sockets.push((socket, address)),
             Err(error) if options.listen_is_default && address.is_ipv6() && is_missing(&error) => {
@@ -232,10 +236,9 @@ impl Listening {
             let clients = self.most;
             tracing::warn!(clients, "accepting pauses: the limit of open files has room for no more");
         }
-        let mut room = pin!(Arc::clone(&self.places).acquire_owned());
+        let (mut room, waits) = (pin!(Arc::clone(&self.places).acquire_owned()), self.proxy.crowd().wait());
         loop {
-            // Who asks for nothing gives way to who does.
-            self.proxy.crowd_out();
+            waits.ask();
             // It is never closed.
             if let Ok(Ok(room)) = timeout(PAUSE, room.as_mut()).await {
                 return room;
@@ -260,9 +263,11 @@ impl Listening {
                     self.admit(stream, peer, local, room);
                 }
                 Err(error) if is_one_connections_fault(&error) => {}
-                Err(error) if self.proxy.make_room(&error) => {}
+                // Over TLS it says goodbye first.
+                Err(error) if self.proxy.make_room(&error) => tokio::time::sleep(MOMENT).await,
                 Err(error) => {
-                    self.proxy.crowd_out();
+                    let waits = self.proxy.crowd().wait();
+                    waits.ask();
                     self.counts.pauses.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, "accepting pauses");
                     tokio::time::sleep(PAUSE).await;

@@ -44,12 +44,3 @@ fn all_workers_serve() {
         assert_all_serve(proxy.pid(), proxy.address, [workers, 50], &origin.url("/x"));
     }
 }
-
-#[test]
-fn what_one_worker_gets_another_one_takes_over_where_it_has_less() {
-    let origin = Origin::start();
-    origin.serve("/x", "200 OK", &["Cache-Control: max-age=60"], b"x");
-    let proxy = Proxy::with("server.workers = 8");
-    // Of eight sockets the kernel leaves some without one of eight connections, as good as always.
-    assert_all_serve(proxy.pid(), proxy.address, [8, 8], &origin.url("/x"));
-}

@@ -16,7 +16,7 @@ pub(super) const SERVER: &[Setting] = settings! {
     server.listen: Many<Address> = r#"["127.0.0.1:3128", "[::1]:3128"]"#, Restart => server.listen;
 
     /// Threads that serve, each with sockets and connections of its own. "auto": as many as the cores that the process may
-    /// use.
+    /// use, where it may open 64 files for each.
     server.workers: Auto<Count<1>> = r#""auto""#, Restart => [workers] server.workers;
 
     /// How long running exchanges and tunnels may take to finish after SIGTERM.

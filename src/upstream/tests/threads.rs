@@ -110,7 +110,12 @@ fn a_thread_gets_what_another_one_gives_back() {
         while upstream.stats().opened == 0 {
             tokio::task::yield_now().await;
         }
-        begin_there(second, &upstream, &url)
+        let told = begin_there(second, &upstream, &url);
+        // The other thread gets to this when that waits.
+        let (tell, waits) = mpsc::channel();
+        second.elsewhere().unwrap().spawn(async move { tell.send(()) });
+        waits.recv_timeout(HANG).unwrap();
+        told
     };
     let (_, told) = here.block_on(async { tokio::join!(fetch(upstream.clone(), url.clone()), meanwhile) });
     assert_eq!(end_there(&told), ("0".to_owned(), true));
