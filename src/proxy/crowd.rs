@@ -15,7 +15,7 @@ use crate::clock::Stopwatch;
 /// How long a client may be idle all the same.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Those who wait for room, and those who have been idle for [`GRACE`], in the order in which they became so.
+/// Those who wait for room, and those who have been idle for a second, in the order in which they became so.
 #[derive(Debug, Default)]
 pub struct Crowd {
     waiting: AtomicUsize,
