@@ -5,7 +5,7 @@ what a core can do, and a busy machine disturbs it less than it does times and r
 times: of hits at a constant rate, of many who wait for one answer, of a start. The proxy has one core and one worker,
 the origin (nginx) and the load (wrk, curl and this program) have another. Each run starts a proxy anew; rounds are
 interleaved, all peers one after the other and then again; medians are printed, and in brackets how many times Larder's
-figure that is. None writes an access log, but for the peer larder-log.
+figure that is. None writes an access log, but for the peer larder-log; larder-trained is the build of release/trained.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import tempfile
 
 import growth
 import plot
-from measure import FAILURES, PEERS, ROOT, SCENARIOS, Measurement, Wrong, filled
+from measure import FAILURES, PEERS, ROOT, SCENARIOS, SELDOM, Measurement, Wrong, filled
 
 
 COMMAND = "tests/compare/run"
@@ -152,16 +152,16 @@ def arguments():
     parser.add_argument("--rounds", type=at_least_one, default=3, help="rounds of all that is measured (3)")
     parser.add_argument("--seconds", type=at_least_one, default=5, help="length of a load (5)")
     parser.add_argument("--peers", metavar="NAME,...", type=listed(PEERS),
-                        default=[peer for peer in PEERS if peer != "larder-log"],
-                        help="who is measured, all but larder-log if not said: " + ", ".join(PEERS))
+                        default=[peer for peer in PEERS if peer not in SELDOM],
+                        help=f"who is measured, all but {' and '.join(SELDOM)} if not said: " + ", ".join(PEERS))
     parser.add_argument("--scenarios", metavar="NAME,...", type=listed(SCENARIOS), default=list(SCENARIOS),
                         help="what is measured: " + ", ".join(SCENARIOS))
     parser.add_argument("--binary", metavar="FILE", help="Larder's binary, instead of building the release")
     parser.add_argument("--json", metavar="FILE", help="also write every run into a file")
     parser.add_argument("--growth", action="store_true",
-                        help="instead, how Larder's cost for a hit grows with what is stored, connections, fields, variants and "
-                        "workers, what a purge does to hits, and what memory it has while it is filled beyond what it "
-                        "may store")
+                        help="instead, how Larder's cost for a hit grows with what is stored, connections, fields, "
+                        "variants and workers, what a purge does to hits, and what memory it has while it is filled "
+                        "beyond what it may store")
     parser.add_argument("--plot", metavar="FILE", help="with --growth, also draw its bars into an SVG file")
     parser.add_argument("--large", action="store_true",
                         help="with --growth, also 5,000,000 stored responses, and a purge of 1,000,000: 15 GiB of memory "
@@ -198,7 +198,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     peers = []
     for peer in ["larder"] if options.growth else options.peers:
-        if peer.startswith("larder") or shutil.which(PEERS[peer][0].split()[0]):
+        if shutil.which(filled(PEERS[peer][1], {"BINARY": options.binary}).split()[0]):
             peers.append(peer)
         else:
             print(f"skipped: {peer} is not installed", flush=True)

@@ -36,12 +36,17 @@ SILENT = '\n[log]\naccess = "off"\n'
 # Where nginx would write outside of its folder.
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
+# What is only measured when it is asked for.
+SELDOM = ("larder-log", "larder-trained")
 # name: the command, what prints its version, and whether it is a proxy of one origin only, by that origin's paths.
+TRAINED = ROOT / "target/trained/larder"
 LARDER = "@BINARY@ --config @CONFIG@ --listen 127.0.0.1:@PORT@ --admin-listen @ADMIN@ --memory @MEMORY@"
 PEERS = {
     "larder": (LARDER, "@BINARY@ --version", False),
     # With its access log, which the others do not write here.
     "larder-log": (LARDER, "@BINARY@ --version", False),
+    # As release/trained makes it.
+    "larder-trained": (LARDER.replace("@BINARY@", str(TRAINED)), f"{TRAINED} --version", False),
     "nginx": ("nginx -e @DIR@/log -c @DIR@/nginx.conf", "nginx -v", True),
     "ats": ("traffic_server --run-root=@DIR@/runroot.yaml", "traffic_server -V", False),
     "squid": ("squid -N -f @DIR@/squid.conf", "squid -v", False),
