@@ -221,16 +221,18 @@ impl Listening {
         Ok(())
     }
 
-    /// Waits until there is a descriptor for one more client, and some are left for what it asks for: one after the other,
-    /// wherever they were accepted.
-    async fn room(&self) -> OwnedSemaphorePermit {
-        if let Ok(room) = Arc::clone(&self.places).try_acquire_owned() {
-            // Told anew when there was room in between.
-            if self.full.load(Ordering::Relaxed) && self.places.available_permits() > self.most / 8 {
-                self.full.store(false, Ordering::Relaxed);
-            }
-            return room;
+    /// Whether there is a descriptor for one more client, and some are left for what it asks for.
+    fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        // Told anew when there was room in between.
+        if self.full.load(Ordering::Relaxed) && self.places.available_permits() > self.most / 8 {
+            self.full.store(false, Ordering::Relaxed);
         }
+        Some(room)
+    }
+
+    /// Waits for it: one after the other, wherever they were accepted.
+    async fn wait_for_room(&self) -> OwnedSemaphorePermit {
         self.counts.pauses.fetch_add(1, Ordering::Relaxed);
         if !self.full.swap(true, Ordering::Relaxed) {
             let clients = self.most;
@@ -255,10 +257,14 @@ impl Listening {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let room = tokio::select! {
-                        biased;
-                        () = self.shutdown.draining() => return,
-                        room = self.room() => room,
+                    let room = if let Some(room) = self.room() {
+                        room
+                    } else {
+                        tokio::select! {
+                            biased;
+                            () = self.shutdown.draining() => return,
+                            room = self.wait_for_room() => room,
+                        }
                     };
                     self.admit(stream, peer, local, room);
                 }
