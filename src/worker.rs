@@ -14,6 +14,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
+/// Threads for what blocks, of all runtimes together; each may have some.
+const BLOCKING: usize = 512;
+const BLOCKING_EACH: usize = 32;
+
 thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
@@ -45,10 +49,6 @@ struct Worker {
 pub struct Threads {
     _ends: Vec<oneshot::Sender<()>>,
 }
-
-/// Threads for what blocks, of all runtimes together; each may have some.
-const BLOCKING: usize = 512;
-const BLOCKING_EACH: usize = 32;
 
 impl Workers {
     /// The runtime of one of `count` threads.

@@ -19,6 +19,16 @@ pub(super) struct Idle {
     pub(super) _counted: Idling,
 }
 
+impl Idle {
+    /// Whether it may stay: its time has not passed, and its origin has neither closed it nor spoken unasked.
+    pub(super) fn may_stay(&mut self, now: i64) -> bool {
+        self.link.driver.look();
+        // It is to wake nobody any more, and to hold nobody's task.
+        self.link.timer = None;
+        self.until > now && self.link.sender.is_ready()
+    }
+}
+
 /// One list for each of the threads that serve ([`crate::worker`]), with the connections whose sockets its runtime knows:
 /// they wake no other thread, and threads seldom meet at a lock. In each, the one used last is last.
 pub(super) struct Lists {
@@ -46,7 +56,7 @@ impl Lists {
         let (own, lists) = (worker::current(), self.lists.len());
         let taken = |at: usize| self.take(&self.lists[at % lists], VecDeque::pop_back);
         let mut idle = (own..own + lists).find_map(taken)?;
-        idle.link.is_of(own);
+        idle.link.move_to(own);
         Some(idle)
     }
 

@@ -300,22 +300,12 @@ impl Permit {
 
 impl Link {
     /// What its next exchange waits for is waited for on this thread.
-    pub(super) fn is_of(&mut self, worker: usize) {
+    pub(super) fn move_to(&mut self, worker: usize) {
         if self.worker != worker {
             self.worker = worker;
             self.traffic.taken_over();
             self.timer = None;
         }
-    }
-}
-
-impl Idle {
-    /// Whether it may stay: its time has not passed, and its origin has neither closed it nor spoken unasked.
-    fn may_stay(&mut self, now: i64) -> bool {
-        self.link.driver.look();
-        // It is to wake nobody any more, and to hold nobody's task.
-        self.link.timer = None;
-        self.until > now && self.link.sender.is_ready()
     }
 }
 

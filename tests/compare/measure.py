@@ -38,8 +38,8 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 # What is only measured when it is asked for.
 SELDOM = ("larder-log", "larder-trained")
-# name: the command, what prints its version, and whether it is a proxy of one origin only, by that origin's paths.
 TRAINED = ROOT / "target/trained/larder"
+# name: the command, what prints its version, and whether it is a proxy of one origin only, by that origin's paths.
 LARDER = "@BINARY@ --config @CONFIG@ --listen 127.0.0.1:@PORT@ --admin-listen @ADMIN@ --memory @MEMORY@"
 PEERS = {
     "larder": (LARDER, "@BINARY@ --version", False),

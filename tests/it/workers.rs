@@ -1,4 +1,4 @@
-//! The threads that serve: connections go to all of them, wherever they were accepted, and stay within the limits.
+//! The threads that serve: connections go to all of them, wherever they were accepted.
 
 use crate::support::proxy::Proxy;
 use crate::support::{Client, Origin};
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 /// How often each thread of a process had the processor, by its name.
-pub(crate) fn turns(pid: u32) -> HashMap<String, u64> {
+fn turns(pid: u32) -> HashMap<String, u64> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let turns = threads.map(|thread| {
         let thread = thread.unwrap().path();

@@ -59,6 +59,12 @@ fn end_there(told: &mpsc::Receiver<(String, bool)>) -> (String, bool) {
     told.recv_timeout(HANG).expect("it waits for the other thread's runtime")
 }
 
+async fn one_is_opened(upstream: &Upstream) {
+    while upstream.stats().opened == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// This thread's runtime, and a place on another thread.
 struct Two {
     here: Runtime,
@@ -107,9 +113,7 @@ fn a_thread_gets_what_another_one_gives_back() {
     let upstream = here.block_on(async { upstream(|options| options.connections_per_origin = 1) });
     // The only one that may be open is this thread's until it has its answer.
     let meanwhile = async {
-        while upstream.stats().opened == 0 {
-            tokio::task::yield_now().await;
-        }
+        one_is_opened(&upstream).await;
         let told = begin_there(second, &upstream, &url);
         // The other thread gets to this when that waits.
         let (tell, waits) = mpsc::channel();
@@ -128,9 +132,7 @@ fn the_bound_on_an_origins_idle_connections_is_for_all_threads() {
     let upstream = here.block_on(async { upstream(|options| options.idle_per_origin = 1) });
     // This thread's has asked and not yet got its answer when the other's comes, opens a second one, and gives it back.
     let meanwhile = async {
-        while upstream.stats().opened == 0 {
-            tokio::task::yield_now().await;
-        }
+        one_is_opened(&upstream).await;
         end_there(&begin_there(second, &upstream, &url))
     };
     let (ours, theirs) =
