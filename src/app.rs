@@ -180,10 +180,11 @@ impl App {
         // From here on nothing can fail.
         self.cache.store().reconfigure(&running.store, &running.body);
         self.buffers.reconfigure(&running.buffers);
+        // Before the next: an exchange by the new settings is told of by the new ones too, and what is told again of it.
+        self.telemetry.reconfigure(&running.telemetry);
         self.proxy.reconfigure(snapshot);
         // After it: what was begun under the old settings must not be stored under the new ones.
         self.cache.store().supersede();
-        self.telemetry.reconfigure(&running.telemetry);
         self.server.store(Arc::new(running.server.clone()));
         self.admin.store(Arc::new(running.admin.clone()));
         *settings = running;

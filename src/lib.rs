@@ -40,9 +40,10 @@
 //!
 //! # The way of one GET
 //! 1. [`server`] accepts, counts, and places the connection on one of the threads that serve ([`worker`]), where it
-//!    stays; `proxy::connection` runs hyper, while requests come, over a socket (`proxy::link`)
-//!    that knows the phase for the time limits, lets interim responses out between messages, and may linger at the
-//!    end. What hyper can't parse never gets further, and is refused from there (`proxy::unparsed`).
+//!    stays; `proxy::connection` runs hyper, while requests come, over a socket (`proxy::socket`)
+//!    that knows the phase for the time limits (`proxy::link`), lets interim responses out between messages, and may
+//!    linger at the end. What hyper can't parse never gets further, and is refused from there (`proxy::unparsed`).
+//!    What has been asked for, to the byte, within the second, is answered as it was, below hyper (`proxy::repeat`).
 //! 2. `Proxy::handle` takes one snapshot of the settings for the whole exchange and begins its record
 //!    (`proxy::exchange`). Where clients have to say who they are, `proxy::authenticate` finds that out: at once for who
 //!    was verified before, else off the threads that serve. `admit` gives a target, a tunnel, an answer of our own, or a `Refusal`.

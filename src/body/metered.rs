@@ -14,7 +14,7 @@ use super::{Body, Error, Stored};
 const AT_ONCE: u64 = 1 << 20;
 /// But the end by itself: an exchange ends when the last part is handed on, and that must not lie far behind. hyper asks
 /// for it only when little of what was before is still to be written.
-const LAST: u64 = 64 << 10;
+pub(crate) const LAST: u64 = 64 << 10;
 
 /// How a body ended.
 #[derive(Clone, Debug, Default)]

@@ -98,15 +98,19 @@ impl StoredBody {
 
     /// Reads it from the beginning.
     pub fn read(&self) -> Stored {
-        match &self.0 {
+        self.clone().into_read()
+    }
+
+    /// The same, which gives up this hold on it.
+    pub(crate) fn into_read(self) -> Stored {
+        match self.0 {
             Pieces::One(bytes) => {
-                Stored { left: bytes.len() as u64, rest: Rest::One(bytes.clone()), index: 0, offset: 0 }
+                Stored { left: bytes.len() as u64, rest: Rest::One(bytes), index: 0, offset: 0 }
             }
             Pieces::Many(window) => {
-                let Window { pieces, start, end } = &**window;
-                let mut stored =
-                    Stored { left: end - start, rest: Rest::Many(Arc::clone(pieces)), index: 0, offset: 0 };
-                stored.seek(*start);
+                let Window { pieces, start, end } = *window;
+                let mut stored = Stored { left: end - start, rest: Rest::Many(pieces), index: 0, offset: 0 };
+                stored.seek(start);
                 stored
             }
         }

@@ -11,6 +11,7 @@ mod fetch;
 mod fill;
 mod flight;
 mod invalidate;
+mod lasting;
 mod listing;
 pub mod outcome;
 mod serve;
@@ -21,6 +22,7 @@ mod uncacheable;
 pub use explain::{Explained, Rehearsal, host_of, is_of_host, parse_host, parse_url};
 pub use failure::Failure;
 pub use fetch::Hop;
+pub use lasting::Lasting;
 pub use listing::{Listing, MAX_LIMIT, MAX_OFFSET, Sort, shown_url};
 pub use outcome::{CacheResult, Outcome};
 
@@ -108,6 +110,8 @@ pub struct Ask {
     pub now: Moment,
     /// Where interim responses go.
     pub interim: Option<OnInterim>,
+    /// Whether it is to be told how long the answer lasts.
+    pub wants_lasting: bool,
 }
 
 /// A response to be sent.
@@ -131,8 +135,8 @@ pub struct Served {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Look {
-    /// The answer.
-    Served(Served),
+    /// The answer, and how long it lasts, where that was asked and it does.
+    Served(Served, Option<Box<Lasting>>),
     /// There is none, and none may be fetched.
     Failed(Failure),
     /// The origin must be asked.
@@ -250,20 +254,17 @@ impl Cache {
         match &plan {
             Plan::Serve { index, freshness, reason, .. } => {
                 let outcome = outcome::hit(freshness, *reason);
-                Look::Served(serve::stored(
-                    &facts,
-                    &candidates[*index],
-                    freshness,
-                    false,
-                    &ask.settings,
-                    outcome,
-                ))
+                let stored = &candidates[*index];
+                let served = serve::stored(&facts, stored, freshness, false, &ask.settings, outcome);
+                let lasting = || Lasting::of(ask, &facts, (&key, &candidates), freshness, &served);
+                let lasting = ask.wants_lasting.then(lasting).flatten();
+                Look::Served(served, lasting)
             }
             Plan::ServeAndRefresh { index, freshness } => {
                 let stored = &candidates[*index];
                 self.refresh(ask, &key, generation, stored);
                 let outcome = outcome::hit(freshness, Some(Reason::StaleWhileRevalidate));
-                Look::Served(serve::stored(&facts, stored, freshness, false, &ask.settings, outcome))
+                Look::Served(serve::stored(&facts, stored, freshness, false, &ask.settings, outcome), None)
             }
             Plan::Unsatisfiable { reason } => Look::Failed(Failure::OnlyIfCached(*reason)),
             Plan::Bypass { .. } | Plan::Fetch { .. } | Plan::Revalidate { .. } | Plan::Complete { .. } => {
@@ -299,7 +300,7 @@ impl Cache {
                 // Between the look and the join, another flight may have landed.
                 if !self.store.candidates_again(&key).are(&candidates) {
                     ask.now = self.clock.now();
-                    if let Look::Served(served) = self.look_by(ask, Store::candidates_again) {
+                    if let Look::Served(served, _) = self.look_by(ask, Store::candidates_again) {
                         return Ok(served);
                     }
                 }
@@ -335,7 +336,7 @@ impl Cache {
         // What was waited for may lie in the store now: to be served, or to be validated.
         ask.now = self.clock.now();
         let errand = match self.look_by(ask, Store::candidates_again) {
-            Look::Served(served) => return Ok(served),
+            Look::Served(served, _) => return Ok(served),
             Look::Failed(failure) => return Err(failure),
             Look::Go(planned) => Errand::of(&planned.plan, &planned.candidates).unwrap_or(errand),
         };

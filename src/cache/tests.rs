@@ -52,6 +52,7 @@ fn ask(cache: &Cache) -> Ask {
         generation: cache.store.generation(),
         now: cache.clock.now(),
         interim: None,
+        wants_lasting: false,
     }
 }
 

@@ -189,6 +189,12 @@ struct Known {
 }
 
 impl Target {
+    /// The same with a copy of the path, to be kept for longer than an exchange.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { path: self.path.apart(), ..self.clone() }
+    }
+
     /// The target of an absolute-form request, `http` or `https`. User information is dropped, an empty port is the
     /// default one.
     pub fn absolute(uri: &Uri) -> Result<Self, TargetError> {

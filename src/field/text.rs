@@ -170,6 +170,12 @@ impl Path {
         PathAndQuery::from_maybe_shared(bytes::Bytes::from(out)).ok().map(|path| Self(Some(path)))
     }
 
+    /// A copy, which shares nothing.
+    pub(crate) fn apart(&self) -> Self {
+        // What may be sent may be sent again.
+        self.0.as_ref().map_or(Self::EMPTY, |_| Self::encoded(self).unwrap_or(Self::EMPTY))
+    }
+
     /// The path and query.
     pub fn as_str(&self) -> &str {
         self.0.as_ref().map_or("", PathAndQuery::as_str)

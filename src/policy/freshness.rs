@@ -83,6 +83,14 @@ impl Freshness {
         if self.fresh() { 0 } else { self.current_age.saturating_sub(self.lifetime) }
     }
 
+    /// Milliseconds until Age or `ttl` is another one, or it is no longer fresh. 0 when stale. RFC 9111 sections 4.2 and 5.1,
+    /// RFC 9211 section 2.3.
+    pub fn unchanged_for(&self) -> i64 {
+        let age = 1000 - self.current_age.rem_euclid(1000);
+        let ttl = self.left().rem_euclid(1000) + 1;
+        age.min(ttl).min(self.left()).max(0)
+    }
+
     /// Age as it is sent: whole seconds, rounded down.
     pub const fn age_seconds(&self) -> i64 {
         self.current_age.div_euclid(1000)
@@ -217,6 +225,32 @@ mod tests {
         let head = world.stored(range, status, &fields);
         let found = freshness(head.view(), &world.terms(0));
         assert_eq!((found.lifetime, found.source), (seconds * 1000, source), "{status} {response:?}");
+    }
+
+    #[test]
+    fn an_answer_changes_with_its_age_its_ttl_and_its_end() {
+        let changes =
+            |lifetime, current_age| Freshness { lifetime, source: MaxAge, current_age }.unchanged_for();
+        for (lifetime, age, expected) in [
+            (60_000, 1_500, 500),
+            // A whole second is left once more, for this millisecond.
+            (60_000, 2_000, 1),
+            (60_000, 2_001, 999),
+            (60_250, 2_001, 250),
+            (60_000, 59_999, 1),
+            (60_000, 60_000, 0),
+            (60_000, 99_000, 0),
+            (0, 0, 0),
+            (i64::MAX, 0, 808),
+        ] {
+            assert_eq!(changes(lifetime, age), expected, "{lifetime} {age}");
+            let told = |age| {
+                let freshness = Freshness { lifetime, source: MaxAge, current_age: age };
+                (freshness.age_seconds(), freshness.ttl(), freshness.fresh())
+            };
+            assert!((0..expected).all(|later| told(age + later) == told(age)), "{lifetime} {age}");
+            assert!(expected == 0 || told(age + expected) != told(age), "{lifetime} {age}");
+        }
     }
 
     use LifetimeSource::{Expires, Heuristic, Invalid, MaxAge, None, Override as Overridden, SMaxage};

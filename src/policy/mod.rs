@@ -68,7 +68,7 @@ pub use partial::{Combined, Piece, Source, combine, completed, locate};
 pub use precondition::answer;
 pub use reason::Reason;
 pub use request::RequestFacts;
-pub use reuse::{asks_each_time, plan, selected};
+pub use reuse::{asks_each_time, plan, selected, unchanged_for};
 pub use selection::{Selected, Selecting};
 pub use stale::{forbids_stale, stale_on_failure, stale_on_status};
 pub use storable::post_stores;

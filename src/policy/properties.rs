@@ -244,6 +244,40 @@ proptest! {
     }
 
     #[test]
+    fn an_answer_is_the_same_until_it_is_said_to_change(
+        (method, options, rule) in (method(), options(), rule()),
+        (request, response) in (fields(), fields()),
+        (start, passed) in (0..4_000_000_000_000_i64, prop_oneof![0..20_000_i64, 0..10_000_000_000_i64]),
+        (wall, mono) in (0..1000_i64, 0..1000_i64),
+    ) {
+        let at = Moment { wall: start, mono: 0 };
+        if let Some(head) = stored(&options, &HeaderMap::new(), &response, at) {
+            let facts = RequestFacts::of(&method, &request, false);
+            let told = |now| {
+                let terms = Terms { options: &options, rule: rule.as_ref(), now };
+                let Plan::Serve { freshness, reason, .. } = plan(&facts, std::slice::from_ref(&head), &terms) else {
+                    return None;
+                };
+                let head = head.view();
+                let fields = (served_fields(head, &freshness, false), not_modified_fields(head, &freshness));
+                Some((freshness.ttl(), freshness.fresh(), reason, answer(&facts, head, Some(9), 3), fields))
+            };
+            let now = at.plus(passed);
+            let terms = Terms { options: &options, rule: rule.as_ref(), now };
+            if let Plan::Serve { freshness, .. } = plan(&facts, std::slice::from_ref(&head), &terms) {
+                let span = unchanged_for(&facts, &freshness);
+                if span > 0 {
+                    let later = Moment {
+                        wall: now.wall + (span - 1) * wall / 999,
+                        mono: now.mono + (span - 1) * mono / 999,
+                    };
+                    prop_assert_eq!(told(later), told(now), "{:?} {:?} {}", now, later, span);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn must_revalidate_is_never_served_stale(
         (options, request, mut response, code) in (options(), fields(), fields(), status()),
         (start, passed) in (0..4_000_000_000_000_i64, 0..10_000_000_000_i64),

@@ -94,6 +94,14 @@ fn miss(
     Plan::Fetch { forward, reason, store: facts.kind == MethodKind::Get, etags }
 }
 
+/// Milliseconds for which this request, answered by this freshness, has the same answer of the same stored response, though
+/// nothing but time changes. 0 where it has limits of its own. RFC 9111 sections 4.2, 5.1 and 5.2.1.
+pub fn unchanged_for(facts: &RequestFacts<'_>, freshness: &Freshness) -> i64 {
+    let directives = &facts.cache_control;
+    let limited = directives.max_age.is_some() || directives.min_fresh.is_some();
+    if limited { 0 } else { freshness.unchanged_for() }
+}
+
 /// The candidate that the request selects: of those whose selecting fields match, "the most recent response
 /// (as determined by the Date header field)", one that can answer the request before a partial one that can
 /// not. It is also the one that a HEAD response may freshen.

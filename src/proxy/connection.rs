@@ -2,6 +2,8 @@
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::link::{ClientIo, Link, Phase};
+use super::link::{Link, Phase};
+use super::socket::{Brief, ClientIo};
 use super::tunnel::Active;
 use super::{Call, Late, Proxy, relay, unparsed};
 use crate::access::rate::Allowance;
@@ -41,17 +44,60 @@ pub(crate) async fn serve(proxy: Arc<Proxy>, stream: TcpStream, peer: SocketAddr
     let link = Arc::new(Link::default());
     let _claims = Claims(Arc::clone(&link));
     let allowance = proxy.allowance(peer, &proxy.settings().options);
-    let mut io = ClientIo::new(stream, Arc::clone(&link), allowance.clone());
+    let call = Call { proxy: Arc::clone(&proxy), link: Arc::clone(&link), peer, local };
+    let mut io = ClientIo::new(stream, &call, allowance.clone());
     loop {
-        let call = Call { proxy: Arc::clone(&proxy), link: Arc::clone(&link), peer, local };
-        // What it takes is given back when it ends.
-        let Some((idle, since)) = Box::pin(engaged(call, io, allowance.as_ref())).await else { return };
+        let since = match poll_fn(briefly(&mut io, &link)).await {
+            Ok(Brief::Ended) => return,
+            Err(error) => return tracing::debug!(%error, %peer, "a client's connection broke"),
+            Ok(Brief::Idle(since)) => since,
+            Ok(Brief::Unanswered) => {
+                // What it takes is given back when it ends.
+                match Box::pin(engaged(call.clone(), io, allowance.as_ref())).await {
+                    None => return,
+                    Some((idle, since)) => {
+                        link.parked();
+                        io = idle;
+                        since
+                    }
+                }
+            }
+        };
         let limit = proxy.settings().options.idle_timeout;
-        match parked(idle.stream(), &proxy, since, limit).await {
-            Woken::Readable => io = idle,
+        match parked(io.stream(), &proxy, since, limit).await {
+            Woken::Readable => {}
             Woken::Draining | Woken::Crowded => return,
             Woken::Late => return proxy.counts().late(Late::Idle),
         }
+    }
+}
+
+/// Answers what comes as far as that needs no hyper, while something comes. The timer is moved only when it fires too early.
+fn briefly(io: &mut ClientIo, link: &Link) -> impl FnMut(&mut Context<'_>) -> Poll<io::Result<Brief>> {
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    let mut since = None;
+    move |cx| {
+        let before = link.exchanges();
+        if let Poll::Ready(brief) = io.poll_alone(cx)? {
+            return Poll::Ready(Ok(brief));
+        }
+        if link.exchanges() > before {
+            since = None;
+        }
+        let since = *since.get_or_insert_with(Stopwatch::start);
+        let due = Instant::from_std(since.started() + PARKED_AFTER);
+        // A task keeps its waker, so to be woken it is enough to have asked once.
+        if timer.as_ref().is_some_and(|timer| !timer.is_elapsed()) {
+            return Poll::Pending;
+        }
+        let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if since.elapsed() >= PARKED_AFTER {
+                return Poll::Ready(Ok(Brief::Idle(since)));
+            }
+            timer.as_mut().reset(due);
+        }
+        Poll::Pending
     }
 }
 
@@ -82,9 +128,12 @@ async fn engaged(call: Call, io: ClientIo, allowance: Option<&Allowance>) -> Opt
     let (proxy, link, peer) = (Arc::clone(&call.proxy), Arc::clone(&call.link), call.peer);
     let settings = proxy.settings();
     let options = &settings.options;
+    let drained = proxy.shutdown().is_draining();
     let mut builder = http1::Builder::new();
     builder
         .half_close(true)
+        // At a drain, what has come is answered, and nothing after it.
+        .keep_alive(!drained)
         .header_read_timeout(None)
         .max_buf_size(options.max_head.max(8 * 1024) + options.max_request_line.max(1024))
         .max_header_size(options.max_head + options.max_request_line);
@@ -109,12 +158,12 @@ async fn engaged(call: Call, io: ClientIo, allowance: Option<&Allowance>) -> Opt
             async move { shutdown.draining().await }
         }),
         waits: false,
-        drained: false,
+        drained,
         shutdown: proxy.shutdown().clone(),
         buffers: proxy.buffers().clone(),
         is_starving: false,
     };
-    let end = std::future::poll_fn(|cx| watched.poll(cx)).await;
+    let end = poll_fn(|cx| watched.poll(cx)).await;
     let parts = watched.connection.into_parts();
     let io = parts.io.into_inner();
     let is_unanswered = io.is_unanswered(&parts.read_buf);

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Settings;
 use super::link::Link;
 use super::relay::Carried;
+use super::repeat::{Offer, Words};
 use crate::access::authentication::Principal;
 use crate::access::rules::Rule;
 use crate::access::{Decision, Grant, RuleName};
 use crate::body::{Body, Buffered, Done, Ended, Metered};
-use crate::cache::{CacheResult, Outcome};
+use crate::cache::{CacheResult, Lasting, Outcome};
 use crate::clock::{Moment, Stopwatch};
 use crate::field::treatment;
 use crate::telemetry::Telemetry;
@@ -37,6 +39,8 @@ pub(crate) struct Exchange {
     sent: bool,
     /// Of the rule that allowed it.
     time_limit: Option<Duration>,
+    /// How long its answer lasts, to which words, and by which settings.
+    lasting: Option<(Words, Box<Lasting>, Arc<Settings>)>,
 }
 
 impl Exchange {
@@ -69,6 +73,7 @@ impl Exchange {
             content_type: None,
             user_agent: None,
             referer: None,
+            repeated: false,
         });
         Self {
             record,
@@ -81,6 +86,7 @@ impl Exchange {
             close_delimited: false,
             sent: false,
             time_limit: None,
+            lasting: None,
         }
     }
 
@@ -160,6 +166,11 @@ impl Exchange {
         self.buffered = buffered;
     }
 
+    /// Its answer is the same for as long as that, to these words, by these settings.
+    pub(crate) fn may_be_repeated(&mut self, words: Words, lasting: Box<Lasting>, settings: Arc<Settings>) {
+        self.lasting = Some((words, lasting, settings));
+    }
+
     /// What the head says, noted as it is handed over.
     pub(crate) fn answered(&mut self, status: StatusCode, outcome: Outcome) {
         self.record.status = Some(status);
@@ -221,6 +232,11 @@ impl Exchange {
             self.link.keep_until_flushed(buffered);
         }
         self.telemetry.record(record);
+        if let Some((words, lasting, settings)) = self.lasting.take()
+            && complete
+        {
+            self.link.offer(Offer { words, settings, lasting, record: self.record.clone() });
+        }
     }
 }
 

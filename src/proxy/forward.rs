@@ -15,6 +15,7 @@ use super::exchange::{Answer, Exchange, silent};
 use super::link::{Link, interim_head};
 use super::refusal::{self, Refusal};
 use super::relay::Far;
+use super::repeat::Words;
 use super::tunnel::{FarEnd, Tunnel};
 use super::{Call, Counts, ForwardedFor, Handling, Late, Proxy, Settings, admit, upgrade};
 use crate::access::Grant;
@@ -41,6 +42,7 @@ pub(crate) fn forward(
     (target, grant): (Arc<Target>, Grant),
 ) -> Handling {
     let has_content = !matches!(body, Body::Empty);
+    let words = call.link.wants_offer().then(|| Words::of(&parts));
     if let Some(protocol) = upgrade::asked_for(&parts, has_content, &settings.options) {
         let proxy = Arc::clone(proxy);
         let peer = call.peer;
@@ -57,6 +59,7 @@ pub(crate) fn forward(
     admit::decrement(&parts.method, &mut parts.headers);
     end_to_end(&mut parts.headers, &settings, call.peer.ip());
     let version = parts.version;
+    let words = words.filter(|_| !grant.wants_address() && exchange.time_limit().is_none());
     let ask = Ask {
         target,
         hop: Hop { version, pseudonym: Arc::clone(&settings.pseudonym) },
@@ -69,16 +72,17 @@ pub(crate) fn forward(
         generation,
         now: exchange.began(),
         interim: None,
+        wants_lasting: words.is_some(),
     };
     if !ask.grant.wants_address() {
-        return look(proxy, &call.link, settings, exchange, ask);
+        return look(proxy, &call.link, settings, exchange, ask, words);
     }
     let (proxy, link) = (Arc::clone(proxy), Arc::clone(&call.link));
     Handling::slow(async move {
         let accept = refusal::accept(&ask.headers);
         match judge(&proxy, &ask.target, &ask.grant, &mut exchange).await {
             Ok(()) => {
-                let Ok(answer) = look(&proxy, &link, settings, exchange, ask).await;
+                let Ok(answer) = look(&proxy, &link, settings, exchange, ask, None).await;
                 answer
             }
             Err(error) => Refusal::Upstream(error).answer(exchange, accept.as_ref(), has_content),
@@ -105,10 +109,16 @@ fn look(
     settings: Arc<Settings>,
     mut exchange: Exchange,
     ask: Ask,
+    words: Option<Words>,
 ) -> Handling {
     let (version, has_content) = (ask.hop.version, ask.has_content);
     match proxy.cache.look(&ask) {
-        Look::Served(served) => Handling::ready(finish(served, exchange, &settings)),
+        Look::Served(served, lasting) => {
+            if let Some((words, lasting)) = words.zip(lasting) {
+                exchange.may_be_repeated(words, lasting, Arc::clone(&settings));
+            }
+            Handling::ready(finish(served, exchange, &settings))
+        }
         Look::Failed(failure) => {
             let accept = refusal::accept(&ask.headers);
             Handling::ready(Refusal::Failed(failure).answer(exchange, accept.as_ref(), has_content))
@@ -273,10 +283,11 @@ struct Content {
 impl Drop for Content {
     /// The answer came first: a client that still sends must not lose it to a reset.
     fn drop(&mut self) {
-        self.link.uploads(false);
+        // What still comes of it is no request, whatever it looks like.
         if !self.ended && !self.body.is_end_stream() {
             self.link.linger();
         }
+        self.link.uploads(false);
     }
 }
 

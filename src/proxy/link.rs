@@ -1,30 +1,19 @@
-//! The socket of a client, and what its connection and its exchanges tell each other.
-//!
-//! hyper's HTTP/1 server has no way to send an interim response, no time limit but one, and shuts the socket
-//! down as it likes. So the socket is wrapped: interim heads wait in a queue and go out between two messages
-//! (RFC 9110 section 15.2), the phase of the connection is noted for the time limits, hyper's own answer to what it
-//! can't parse is kept back, since the connection has a better one, and shutting down is left to the connection,
-//! which may linger first.
+//! What a client's socket, its connection and its exchanges tell each other.
 //!
 //! ```text
 //!  Idle --first byte--> Head --request--> Exchange --response sent--> Idle
 //! ```
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::io;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Poll, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
+use super::repeat::Offer;
 use super::tunnel::Tunnel;
-use crate::access::rate::Allowance;
 use crate::body::Buffered;
-use crate::body::trailers::Scan;
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +60,11 @@ pub(crate) struct Link {
     trailers_clean: AtomicBool,
     /// How long the running exchange may last, in milliseconds; 0: as long as it takes.
     time_limit: AtomicU64,
+    /// Content has come since the connection was last quiet for a while: where the next request begins is for hyper to tell.
+    has_content: AtomicBool,
+    /// Whether it is to be told how long the answer to the request lasts that hyper is about to get.
+    wants_offer: AtomicBool,
+    offer: Mutex<Option<Offer>>,
     /// Whether something is in `unflushed`, told without its lock.
     holds: AtomicBool,
     /// What pays for bytes of a response that wait for the socket.
@@ -115,6 +109,57 @@ impl Link {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
+    /// A request is answered that hyper does not see.
+    pub(super) fn repeat_begins(&self) {
+        self.exchange_begins(false);
+        self.at_end.store(true, Ordering::Relaxed);
+    }
+
+    /// And its answer is out.
+    pub(super) fn repeat_ends(&self) {
+        self.exchange_ends();
+        self.through.store(self.exchanges(), Ordering::Relaxed);
+    }
+
+    /// A request has content.
+    pub(crate) fn content_comes(&self) {
+        self.has_content.store(true, Ordering::Relaxed);
+    }
+
+    /// hyper has left the socket, and nothing unread behind.
+    pub(crate) fn parked(&self) {
+        self.has_content.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether what comes next begins a request, and is the first that hyper has of it. Only where there was no content: of
+    /// that it is hyper that knows where it ends.
+    pub(super) fn is_at_begin(&self) -> bool {
+        self.is_quiet() && !self.has_content.load(Ordering::Relaxed) && !self.lingers()
+    }
+
+    /// Sets whether it is to be told how long the answer to the request lasts that hyper is about to get.
+    pub(super) fn want_offer(&self, so: bool) {
+        if so || self.wants_offer() {
+            self.wants_offer.store(so, Ordering::Relaxed);
+            drop(self.take_offer());
+        }
+    }
+
+    pub(crate) fn wants_offer(&self) -> bool {
+        self.wants_offer.load(Ordering::Relaxed)
+    }
+
+    /// Tells how long the running request's answer lasts, before any of it is written.
+    pub(crate) fn offer(&self, offer: Offer) {
+        if self.wants_offer() {
+            *self.offer.lock() = Some(offer);
+        }
+    }
+
+    pub(super) fn take_offer(&self) -> Option<Offer> {
+        self.offer.lock().take()
+    }
+
     /// The running exchange may last so long.
     pub(crate) fn limit_time(&self, limit: Option<Duration>) {
         let limit = limit.map_or(0, |limit| limit.as_millis() as u64);
@@ -138,7 +183,7 @@ impl Link {
     }
 
     /// Whether no exchange is running, though content of the last one may still be on its way.
-    fn is_between_exchanges(&self) -> bool {
+    pub(super) fn is_between_exchanges(&self) -> bool {
         self.phase.load(Ordering::Relaxed) != Phase::Exchange as u8
     }
 
@@ -183,6 +228,13 @@ impl Link {
     /// Content of a request is on its way, or no longer. It has time limits of its own.
     pub(crate) fn uploads(&self, so: bool) {
         self.uploading.store(so, Ordering::Relaxed);
+        // Where it has outlasted its response, the connection is idle from now on, and has other limits.
+        if !so
+            && self.is_between_exchanges()
+            && let Some(waker) = self.interim.lock().waker.take()
+        {
+            waker.wake();
+        }
     }
 
     /// Content is held back by a client that expects a 100, or no longer.
@@ -201,15 +253,18 @@ impl Link {
     }
 
     /// Bytes have come.
-    fn note_read(&self, clean: bool) {
+    pub(super) fn note_read(&self, clean: bool) {
         self.trailers_clean.store(clean, Ordering::Relaxed);
         if self.phase() == Phase::Idle {
             self.phase.store(Phase::Head as u8, Ordering::Relaxed);
+        } else if self.is_between_exchanges() {
+            // Content that outlasts its response: the next head may have begun behind it.
+            self.counted.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether the next byte begins a message, for certain: behind content with a length part of it may have come.
-    fn is_fresh(&self) -> bool {
+    pub(super) fn is_fresh(&self) -> bool {
         self.phase() == Phase::Idle && !self.counted.load(Ordering::Relaxed)
     }
 
@@ -239,6 +294,47 @@ impl Link {
         self.reset.load(Ordering::Relaxed)
     }
 
+    /// Something was to be written, with this result.
+    pub(super) fn note_write(&self, result: &Poll<io::Result<usize>>) {
+        match result {
+            Poll::Pending => self.blocked.store(true, Ordering::Relaxed),
+            Poll::Ready(_) => {
+                if self.blocked.load(Ordering::Relaxed) {
+                    self.blocked.store(false, Ordering::Relaxed);
+                    self.written.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The client is not waited for.
+    pub(super) fn waits_for_turn(&self) {
+        self.blocked.store(false, Ordering::Relaxed);
+    }
+
+    /// What is queued of interim responses, if anything is.
+    pub(super) fn take_interim(&self) -> Option<Bytes> {
+        if !self.has_interim.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut interim = self.interim.lock();
+        self.has_interim.store(false, Ordering::Release);
+        Some(interim.queue.split().freeze())
+    }
+
+    /// What was read last ends so.
+    pub(super) fn note_end(&self, at_end: bool) {
+        self.at_end.store(at_end, Ordering::Relaxed);
+    }
+
+    /// All that was to be written is out.
+    pub(super) fn note_flushed(&self) {
+        if self.is_between_exchanges() {
+            self.through.store(self.exchanges(), Ordering::Relaxed);
+        }
+        self.flushed();
+    }
+
     /// Keeps what pays for the bytes of a response that was handed over whole, until they are out.
     pub(crate) fn keep_until_flushed(&self, buffered: Buffered) {
         self.unflushed.lock().push(buffered);
@@ -261,246 +357,6 @@ impl Link {
 
     pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         self.tunnel.lock().take()
-    }
-}
-
-/// The client's socket as hyper sees it.
-#[derive(Debug)]
-pub(crate) struct ClientIo {
-    stream: TcpStream,
-    link: std::sync::Arc<Link>,
-    /// Bytes of a message went out, or were tried, since the last complete flush: no interim head may come now.
-    mid_message: bool,
-    /// hyper has answered by itself, and nothing of that went out.
-    kept_back: bool,
-    /// An interim head on its way out.
-    sending: Bytes,
-    /// The exchange in which bytes or the client's end were found waiting: there is nothing more to look for.
-    looked_at: u64,
-    /// The last bytes read.
-    tail: [u8; 3],
-    /// What the bytes read tell of trailers.
-    trailers: Scan,
-    /// What the client may be sent, where that has a limit.
-    paced: Option<Paced>,
-}
-
-/// An allowance, and the wait for it.
-#[derive(Debug)]
-struct Paced {
-    allowance: Allowance,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Paced {
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if let Some(timer) = &mut self.timer {
-                ready!(timer.as_mut().poll(cx));
-                self.timer = None;
-            }
-            let wait = self.allowance.wait();
-            if wait.is_zero() {
-                return Poll::Ready(());
-            }
-            self.timer = Some(Box::pin(tokio::time::sleep(wait)));
-        }
-    }
-}
-
-impl ClientIo {
-    pub(crate) fn new(stream: TcpStream, link: std::sync::Arc<Link>, allowance: Option<Allowance>) -> Self {
-        Self {
-            stream,
-            link,
-            mid_message: false,
-            kept_back: false,
-            sending: Bytes::new(),
-            looked_at: 0,
-            tail: [0; 3],
-            trailers: Scan::default(),
-            paced: allowance.map(|allowance| Paced { allowance, timer: None }),
-        }
-    }
-
-    /// Whether a request that hyper could not parse has been answered by nobody, so that its answer may still be
-    /// written. To the beginning of HTTP/2 hyper says nothing.
-    pub(crate) fn is_unanswered(&self, unparsed: &[u8]) -> bool {
-        self.kept_back || (!self.mid_message && unparsed.starts_with(b"PRI * HTTP/2.0"))
-    }
-
-    pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
-    pub(crate) fn into_stream(self) -> TcpStream {
-        self.stream
-    }
-
-    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            while self.sending.has_remaining() {
-                let result = Pin::new(&mut self.stream).poll_write(cx, &self.sending);
-                self.note_write(&result);
-                let sent = ready!(result)?;
-                if sent == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
-                self.sending.advance(sent);
-            }
-            if !self.link.has_interim.load(Ordering::Acquire) {
-                return Poll::Ready(Ok(()));
-            }
-            let mut interim = self.link.interim.lock();
-            self.link.has_interim.store(false, Ordering::Release);
-            self.sending = interim.queue.split().freeze();
-        }
-    }
-
-    /// Writes no more than the client may be sent now. The wait for that is not the client's.
-    fn poll_paced(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(paced) = &mut self.paced else { return Pin::new(&mut self.stream).poll_write(cx, buf) };
-        if paced.poll_ready(cx).is_pending() {
-            self.link.blocked.store(false, Ordering::Relaxed);
-            return Poll::Pending;
-        }
-        let piece = &buf[..buf.len().min(paced.allowance.piece())];
-        let result = Pin::new(&mut self.stream).poll_write(cx, piece);
-        if let Poll::Ready(Ok(written)) = result {
-            paced.allowance.pay(written);
-        }
-        self.note_write(&result);
-        result
-    }
-
-    fn note_write(&mut self, result: &Poll<io::Result<usize>>) {
-        match result {
-            Poll::Pending => self.link.blocked.store(true, Ordering::Relaxed),
-            Poll::Ready(_) => {
-                if self.link.blocked.load(Ordering::Relaxed) {
-                    self.link.blocked.store(false, Ordering::Relaxed);
-                    self.link.written.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        }
-    }
-
-    /// While a response is awaited, hyper does not read, and would not notice that the client has reset the
-    /// connection. A client that has closed its half alone may still read; so may one that sends on.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let exchange = self.link.exchanges();
-        if self.link.phase() != Phase::Exchange || self.looked_at == exchange {
-            return Ok(());
-        }
-        let mut byte = [0; 1];
-        let mut byte = ReadBuf::new(&mut byte);
-        match self.stream.poll_peek(cx, &mut byte) {
-            Poll::Pending => Ok(()),
-            Poll::Ready(Ok(_)) => {
-                self.looked_at = exchange;
-                Ok(())
-            }
-            Poll::Ready(Err(error)) => Err(error),
-        }
-    }
-
-    /// Whether hyper is about to refuse by itself what it could not parse: of all that it writes, this alone begins a
-    /// message when no exchange is running and every response is out. (What is told last of a response, the end of its
-    /// chunks, may come that late too.)
-    fn is_hypers_own(&self, bytes: &[u8]) -> bool {
-        !self.mid_message
-            && self.link.is_between_exchanges()
-            && self.link.is_through()
-            && (bytes.starts_with(b"HTTP/1.1 4") || bytes.starts_with(b"HTTP/1.0 4"))
-    }
-
-    fn poll_before_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.mid_message {
-            ready!(self.poll_interim(cx))?;
-            self.mid_message = true;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let read = &buf.filled()[before..];
-        if read.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        if self.link.is_fresh() {
-            self.trailers = Scan::default();
-        }
-        self.trailers.read(read);
-        self.link.note_read(self.trailers.is_clean());
-        for byte in &read[read.len().saturating_sub(3)..] {
-            self.tail = [self.tail[1], self.tail[2], *byte];
-        }
-        let at_end = self.tail == *b"\n\r\n" || self.tail.ends_with(b"\n\n");
-        self.link.at_end.store(at_end, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for ClientIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_hypers_own(buf) {
-            self.kept_back = true;
-            return Poll::Ready(Ok(buf.len()));
-        }
-        ready!(self.poll_before_write(cx))?;
-        if self.paced.is_some() {
-            return self.poll_paced(cx, buf);
-        }
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note_write(&result);
-        result
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if bufs.first().is_some_and(|first| self.is_hypers_own(first)) {
-            self.kept_back = true;
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
-        }
-        ready!(self.poll_before_write(cx))?;
-        if self.paced.is_some() {
-            let first = bufs.iter().find(|buf| !buf.is_empty());
-            return self.poll_paced(cx, first.map_or(&[], |first| first));
-        }
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_write(&result);
-        result
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_interim(cx))?;
-        self.mid_message = false;
-        if self.link.is_between_exchanges() {
-            self.link.through.store(self.link.exchanges(), Ordering::Relaxed);
-        }
-        self.link.flushed();
-        self.poll_gone(cx)?;
-        Poll::Ready(Ok(()))
-    }
-
-    /// Does nothing: the connection shuts the socket down itself, after it has lingered where it must.
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -554,6 +410,37 @@ mod tests {
         assert_eq!(queued(), 3);
         link.send_interim(second, b"d");
         assert_eq!(queued(), 4);
+    }
+
+    #[test]
+    fn after_content_it_is_hyper_that_tells_where_a_request_begins() {
+        let link = Link::default();
+        let exchange = |counted| {
+            link.note_read(true);
+            link.note_end(true);
+            link.exchange_begins(counted);
+            link.exchange_ends();
+            link.note_flushed();
+        };
+        assert!(link.is_at_begin());
+        exchange(false);
+        assert!(link.is_at_begin());
+        link.content_comes();
+        exchange(false);
+        assert!(!link.is_at_begin(), "where it ended is not known");
+        link.parked();
+        assert!(link.is_at_begin());
+        // Content that outlasts its response, and bytes behind it.
+        link.uploads(true);
+        exchange(false);
+        assert!(!link.is_quiet());
+        link.note_read(true);
+        link.uploads(false);
+        assert!(!link.is_quiet() && !link.is_at_begin(), "a head may have begun");
+        exchange(false);
+        assert!(link.is_at_begin());
+        link.linger();
+        assert!(!link.is_at_begin(), "what comes is thrown away");
     }
 
     #[test]

@@ -18,6 +18,8 @@ mod link;
 mod local;
 mod refusal;
 mod relay;
+mod repeat;
+mod socket;
 mod tunnel;
 mod unparsed;
 mod upgrade;
@@ -51,6 +53,7 @@ use admit::{Admitted, admit};
 use authenticate::{Known, Verifying};
 use exchange::{Answer, Exchange};
 use link::Link;
+use repeat::Repeats;
 
 pub use crowd::{Crowd, Waiting};
 use refusal::Refusal;
@@ -152,6 +155,7 @@ pub struct Proxy {
     allowances: Rates,
     verifying: Verifying,
     crowd: Crowd,
+    repeats: Repeats,
 }
 
 /// What exchanges do not tell.
@@ -232,6 +236,7 @@ impl Proxy {
             allowances: Rates::default(),
             verifying: Verifying::default(),
             crowd: Crowd::default(),
+            repeats: Repeats::default(),
         }
     }
 
@@ -316,6 +321,9 @@ impl Proxy {
         let body = Body::from(incoming);
         let has_content = !matches!(body, Body::Empty);
         call.link.exchange_begins(has_content && parts.headers.contains_key(header::CONTENT_LENGTH));
+        if has_content {
+            call.link.content_comes();
+        }
         let exchange = self.exchange(&call.link, call.peer, parts.method.clone(), parts.version);
         let paced = self.paced(call.peer, exchange.began(), &settings);
         let received = Received { settings, generation, exchange, parts, body };

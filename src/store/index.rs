@@ -3,8 +3,22 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::key::CacheKey;
 use super::response::StoredResponse;
 use crate::policy::Candidate;
+
+/// That a response was the only one under its key, without a hold on it.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    key: CacheKey,
+    number: u32,
+}
+
+impl Sight {
+    pub(super) fn key(&self) -> &CacheKey {
+        &self.key
+    }
+}
 
 /// The stored responses of a key, the newest first.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +60,20 @@ impl Candidates {
     /// The text of their key, if there are any.
     pub fn url(&self) -> Option<&str> {
         self.first().map(StoredResponse::url)
+    }
+
+    /// The only one of them, if it is: to be recognised when it is looked up again.
+    pub fn sight(&self, key: &CacheKey) -> Option<Sight> {
+        let [only] = &**self else { return None };
+        Some(Sight { key: key.clone(), number: only.number() })
+    }
+
+    /// The response that was seen, if it is the only one still, and is not marked as changed.
+    pub(super) fn still(self, sight: &Sight) -> Option<StoredResponse> {
+        match self.0 {
+            List::One(only) => (only.number() == sight.number && !only.marked_stale()).then_some(only),
+            List::None | List::Many(_) => None,
+        }
     }
 
     /// Notes that they are used in this tick. One stands for all: they go together.

@@ -33,7 +33,7 @@ use crate::policy::{Reason, StoredHead};
 
 pub use fill::Fill;
 pub use generation::Generation;
-pub use index::Candidates;
+pub use index::{Candidates, Sight};
 pub use key::CacheKey;
 pub use response::{StoredResponse, lies_with_head};
 
@@ -178,6 +178,12 @@ impl Store {
     /// The stored responses of this key, the newest first. The hit path: one look-up and counted references.
     pub fn candidates(&self, key: &CacheKey) -> Candidates {
         self.0.memory.get(key)
+    }
+
+    /// The response that was seen, where it is still the only one under its key, and not marked as changed. Counts as a
+    /// look at the key, as [`Self::candidates`] does.
+    pub fn still(&self, sight: &Sight) -> Option<StoredResponse> {
+        self.candidates(sight.key()).still(sight)
     }
 
     /// The same without counting what is not there as asked for: for a second look, and for whoever does not mean to

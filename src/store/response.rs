@@ -32,6 +32,10 @@ const OVERHEAD_OF_A_PIECE: u64 = 128;
 /// The bit of the mark. Some 68 years of seconds are left for the tick.
 const STALE: u32 = 1 << 31;
 
+/// The number of the last response that was made. It takes no room of its own, and comes round in some billions of
+/// responses: only of what was seen within a second does it tell.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
 /// What a thread keeps for putting responses together.
 const KEPT: usize = 8192;
 
@@ -52,6 +56,7 @@ struct Parts {
     // Bytes of the URL, and of the fields behind it.
     url: u32,
     fields: u32,
+    number: u32,
     // The tick in which it was last used, and whether it is marked as changed: see `STALE`.
     used: AtomicU32,
 }
@@ -73,6 +78,7 @@ impl StoredResponse {
             body: None,
             url: url.len() as u32,
             fields: fields.len() as u32,
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             used: AtomicU32::new(0),
         };
         SCRATCH.with_borrow_mut(|bytes| {
@@ -116,6 +122,11 @@ impl StoredResponse {
     /// Whether it is the very same as `other`.
     pub fn is(&self, other: &Self) -> bool {
         std::ptr::eq(self.parts(), other.parts())
+    }
+
+    /// A number that no other response has that was made since, or long before.
+    pub(super) fn number(&self) -> u32 {
+        self.parts().number
     }
 
     /// Marks it as changed at the origin: it is validated before it is used again. RFC 9111 section 4.3.5.

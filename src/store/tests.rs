@@ -707,3 +707,22 @@ fn what_is_as_heavy_takes_the_place_of_what_lies_there() {
     assert_eq!(store.invalidate(&key("a")), 1);
     assert_eq!((store.stats().entries, store.stats().bytes, store.stats().stored_bytes), (0, 0, 0));
 }
+
+#[test]
+fn what_was_seen_is_told_from_whatever_took_its_place() {
+    let store = store(MIB);
+    let seen = |path: &str| store.candidates(&key(path)).sight(&key(path));
+    assert!(seen("a").is_none(), "there is nothing");
+    put(&store, "a", "x", 10).unwrap();
+    let first = seen("a").unwrap();
+    assert!(store.still(&first).is_some_and(|found| found.is(&store.candidates(&key("a"))[0])));
+    put(&store, "a", "x", 10).unwrap();
+    assert!(store.still(&first).is_none(), "a newer one of equal length");
+    let second = seen("a").unwrap();
+    put(&store, "a", "y", 10).unwrap();
+    assert!(store.still(&second).is_none() && seen("a").is_none(), "two variants");
+    store.invalidate(&key("a"));
+    assert!(store.still(&second).is_none(), "gone");
+    put(&store, "b", "x", 10).unwrap().mark_stale();
+    assert!(store.still(&seen("b").unwrap()).is_none(), "marked");
+}

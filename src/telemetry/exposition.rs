@@ -161,6 +161,11 @@ impl Scrape {
             counter(&mut sent, &[("result", result.token())], sums.bytes_out)?;
         }
         families.count(
+            "larder_repeats",
+            "Requests from the store that were answered as the same ones had been within the second.",
+            sums.repeated,
+        )?;
+        families.count(
             "larder_responses_incomplete",
             "Responses of which not all was sent.",
             sums.incomplete,

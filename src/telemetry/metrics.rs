@@ -79,6 +79,7 @@ struct Shard {
     limits: [AtomicU64; Limit::ALL.len()],
     stored: AtomicU64,
     incomplete: AtomicU64,
+    repeated: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +118,7 @@ pub(super) struct Sums {
     pub(super) limits: [u64; Limit::ALL.len()],
     pub(super) stored: u64,
     pub(super) incomplete: u64,
+    pub(super) repeated: u64,
     pub(super) panics: u64,
     /// Those that have a series of their own, then the rest; empty while nothing is counted by site.
     pub(super) sites: Vec<SiteSums>,
@@ -213,6 +215,9 @@ impl Metrics {
         if let Some(limit) = record.limit {
             add(&shard.limits[limit as usize], 1);
         }
+        if record.repeated {
+            add(&shard.repeated, 1);
+        }
         if !record.complete {
             add(&shard.incomplete, 1);
         }
@@ -252,6 +257,7 @@ impl Shard {
             limits: Default::default(),
             stored: AtomicU64::new(0),
             incomplete: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
         }
     }
 
@@ -289,6 +295,7 @@ impl Shard {
         }
         sums.stored += load(&self.stored);
         sums.incomplete += load(&self.incomplete);
+        sums.repeated += load(&self.repeated);
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Record {
     pub outcome: Outcome,
     /// Whether the whole response was sent.
     pub complete: bool,
+    /// Whether it was answered as the same request had been within the second, to the byte.
+    pub repeated: bool,
     /// The user that the client has proved to be, where it had to.
     pub user: Option<Arc<str>>,
     /// The rule of access that decided, where one did; what is allowed by default has none.
@@ -51,6 +53,20 @@ pub struct Record {
     pub user_agent: Option<HeaderValue>,
     /// The request's Referer: the combined format shows it, cut as a URL is, `None` with others.
     pub referer: Option<HeaderValue>,
+}
+
+impl Record {
+    /// The same with copies of what shares the buffers of its messages: to be kept for longer than an exchange.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        if let Url::Shared(target) = &self.url {
+            self.url = Url::Target(target.apart());
+        }
+        for value in [&mut self.content_type, &mut self.user_agent, &mut self.referer] {
+            *value = value.as_ref().and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        }
+        self
+    }
 }
 
 /// A limit on requests.

@@ -33,7 +33,7 @@ impl Users {
         users
     }
 
-    fn basic(&self) -> PathBuf {
+    pub(crate) fn basic(&self) -> PathBuf {
         self.0.path().join("users.htpasswd")
     }
 

@@ -53,6 +53,7 @@ mod prometheus;
 mod readme;
 mod rebinding;
 mod reload;
+mod repeats;
 mod resets;
 mod rules;
 mod run;

@@ -69,6 +69,25 @@ fn what_comes_in_pieces_or_at_once_after_a_while_is_one_request_after_the_other(
     assert!(client.wire.ends());
 }
 
+/// Where only hyper sees that it has begun.
+#[test]
+fn who_begins_the_next_request_behind_content_that_outlasts_its_response_may_think_too() {
+    let origin = origin();
+    origin.on("/early", |x| {
+        x.write("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        x.body();
+    });
+    let (proxy, url) = (Proxy::open(), origin.url("/early"));
+    let mut client = proxy.client();
+    client.send(format!("POST {url} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    client.response("POST").assert_status(200);
+    client.send(format!("1\r\na\r\n0\r\n\r\nGET {} HTTP/1.1\r\n", origin.url("/x")));
+    crate::support::eventually("the end of the upload", || origin.requests("/early")[0].whole);
+    think();
+    client.send("Host: h\r\n\r\n");
+    client.response("GET").assert_body("x");
+}
+
 #[test]
 fn a_tunnel_may_follow_a_long_thought() {
     let peer = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -60,7 +60,7 @@ fn every_family_has_help_and_type_even_before_the_first_request() {
 fn each_exchange_counts_once_with_its_method_code_and_result() {
     let telemetry = telemetry();
     telemetry.record(&record());
-    telemetry.record(&record());
+    telemetry.record(&Record { repeated: true, ..record() });
     telemetry.record(&failure());
     let samples = samples(&telemetry.render(&Gauges::default()));
     assert_eq!(samples["larder_requests_total{method=\"GET\",code=\"200\",result=\"hit\"}"], 2.0);
@@ -69,6 +69,7 @@ fn each_exchange_counts_once_with_its_method_code_and_result() {
     assert_eq!(samples["larder_client_sent_bytes_total{result=\"hit\"}"], 2048.0);
     assert_eq!(samples["larder_client_received_bytes_total{result=\"error\"}"], 7.0);
     assert_eq!(samples["larder_responses_incomplete_total"], 1.0);
+    assert_eq!(samples["larder_repeats_total"], 1.0);
     assert_eq!(samples["larder_forwards_total{reason=\"method\"}"], 1.0);
     let total: f64 =
         samples.iter().filter(|(name, _)| name.starts_with("larder_requests_total")).map(|(_, n)| n).sum();

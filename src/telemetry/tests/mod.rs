@@ -60,6 +60,7 @@ fn record() -> Record {
         content_type: Some(HeaderValue::from_static("text/javascript; charset=utf-8")),
         user_agent: Some(HeaderValue::from_static("curl/8")),
         referer: None,
+        repeated: false,
     }
 }
 
