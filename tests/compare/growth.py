@@ -1,4 +1,8 @@
-"""How Larder's cost for a hit grows, what a purge does to hits, and what memory a full store has: Larder alone."""
+"""How Larder's cost for a hit grows, what a purge does to hits, and what memory a full store has: Larder alone.
+
+Of hits, each request has words of its own: what is asked for again in the same words costs the same, however much there
+is. (But for those by workers, which are compared with each other.)
+"""
 
 import concurrent.futures
 import contextlib
@@ -27,7 +31,7 @@ def hits_among(measurement, count):
             raise Wrong(f"that takes {memory / 2**30:.0f} GiB, and {available / 2**30:.0f} are available")
     with measurement.proxy("larder", MEMORY=memory) as proxy:
         measurement.store(proxy, "/1k/hour/#", count)
-        return measurement.load(proxy, "/1k/hour/#", True, NUMBERS=count)
+        return measurement.load(proxy, "/1k/hour/#", True, NUMBERS=count, OWN=1)
 
 
 def hits_over(measurement, connections):
@@ -35,7 +39,7 @@ def hits_over(measurement, connections):
         raise Wrong(f"only {measurement.files} descriptors are allowed")
     with measurement.proxy("larder") as proxy:
         measurement.check(proxy, "/1k/hour/one", True)
-        return measurement.load(proxy, "/1k/hour/one", True, connections=connections)
+        return measurement.load(proxy, "/1k/hour/one", True, connections=connections, OWN=1)
 
 
 def hits_with(measurement, fields):
@@ -44,14 +48,14 @@ def hits_with(measurement, fields):
         # Age, Via and Cache-Status are of the proxy's own.
         if len(got) != fields + 3:
             raise Wrong(f"{len(got)} fields came: {got.keys()}")
-        return measurement.load(proxy, f"/fields/{fields}/one", True)
+        return measurement.load(proxy, f"/fields/{fields}/one", True, OWN=1)
 
 
 def hits_of_variants(measurement, count):
     config = measurement.configured(measurement.folder(), SILENT + "\n[cache]\nvariants = 1000\n")
     with measurement.proxy("larder", CONFIG=config) as proxy:
         measurement.store(proxy, "/1k/vary/one", count, "X-Variant: #\r\n", connections=1)
-        return measurement.load(proxy, "/1k/vary/one", True, "X-Variant: 1\r\n")
+        return measurement.load(proxy, "/1k/vary/one", True, "X-Variant: 1\r\n", OWN=1)
 
 
 def served_by(measurement, workers):

@@ -59,6 +59,7 @@ PEERS = {
 REVERSE = ("nginx", "varnish", "haproxy")
 SCENARIOS = {
     "hit-1k": ("hit_1k", "a hit of 1 KiB", "µs", ()),
+    "hit-own": ("hit_own", "a hit of 1 KiB, each in words of its own", "µs", ()),
     "hit-64k": ("hit_64k", "a hit of 64 KiB", "µs", ()),
     "hit-10m": ("hit_10m", "hits of 10 MiB", "s/GB", ()),
     # HAProxy's 304 has a Content-Length, as it may, and wrk waits for what that announces.
@@ -366,14 +367,17 @@ class Measurement:
 
     # The scenarios: each gives its figure as "value", of which less is better.
 
-    def hit(self, proxy, size, figure, connections):
+    def hit(self, proxy, size, figure, connections, **variables):
         path = f"/{size}/hour/one"
         self.check(proxy, path, True)
-        figures = self.load(proxy, path, True, connections=connections)
+        figures = self.load(proxy, path, True, connections=connections, **variables)
         return figures | {"value": figures[figure]}
 
     def hit_1k(self, proxy):
         return self.hit(proxy, "1k", "us", CONNECTIONS)
+
+    def hit_own(self, proxy):
+        return self.hit(proxy, "1k", "us", CONNECTIONS, OWN=1)
 
     def hit_64k(self, proxy):
         return self.hit(proxy, "64k", "us", CONNECTIONS)

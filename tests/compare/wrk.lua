@@ -2,16 +2,18 @@
 --
 -- REQUEST is the text of a request, in which # is a number from 1 to NUMBERS, then from 1 again, beginning after
 -- FIRST. With ZIPF set, it is one of these by chance, n times less often n than 1. With MORE set, it ends when each has
--- been answered, which is after so many more answers: those to the last ones may come late.
+-- been answered, which is after so many more answers: those to the last ones may come late. With OWN set, each request
+-- has a field that no other has, in this run or the one before.
 
 local text = os.getenv("REQUEST")
 local before, after = text:match("^([^#]*)#(.*)$")
 local numbers = tonumber(os.getenv("NUMBERS") or "0")
 local sent, answered = tonumber(os.getenv("FIRST") or "0"), 0
 local zipf = os.getenv("ZIPF")
+local own = os.getenv("OWN") and os.time() % 100000 * 10000000
 math.randomseed(1)
 
-function request()
+function asked()
    if not before then
       return text
    end
@@ -23,6 +25,14 @@ function request()
       sent = 1
    end
    return before .. string.format("%d", sent) .. after
+end
+
+function request()
+   if not own then
+      return asked()
+   end
+   own = own + 1
+   return asked():sub(1, -3) .. string.format("X-Own: %d\r\n\r\n", own)
 end
 
 if os.getenv("MORE") then
