@@ -466,7 +466,10 @@ fn a_client_that_reads_late_gets_all_of_it_and_one_that_never_does_is_cut_off() 
         if then == "drains" {
             // One with nothing unread, since what is closed with that is reset.
             client = proxy.client();
-            fill(&proxy, &mut client, answered);
+            if fill(&proxy, &mut client, answered) < answered {
+                // The kernel took less this time, and has the last request still.
+                continue;
+            }
             proxy.signal(Signal::TERM);
             proxy.diagnostics.wait("the drain", |line| line.contains("draining: "));
         }
