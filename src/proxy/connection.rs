@@ -86,10 +86,6 @@ fn briefly(io: &mut ClientIo, link: &Link) -> impl FnMut(&mut Context<'_>) -> Po
         }
         let since = *since.get_or_insert_with(Stopwatch::start);
         let due = Instant::from_std(since.started() + PARKED_AFTER);
-        // A task keeps its waker, so to be woken it is enough to have asked once.
-        if timer.as_ref().is_some_and(|timer| !timer.is_elapsed()) {
-            return Poll::Pending;
-        }
         let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         while timer.as_mut().poll(cx).is_ready() {
             if since.elapsed() >= PARKED_AFTER {

@@ -8,8 +8,8 @@
 //!
 //! There is no second parser in this, and nothing that writes a head: a request is known by all its bytes, and an
 //! answer by those that hyper wrote a moment ago. What may not be answered so is never kept: other methods than GET
-//! and HEAD, what waits for an address or a password, what has limits of its own, and what names who asks in a field that
-//! is made for that.
+//! and HEAD, what waits for an address or a password, what has limits of its own, what carries a secret, and what tells
+//! of content ([`UNKEPT`]).
 //!
 //! ```text
 //!  read -> kept, and lasts? -> written again
@@ -44,8 +44,9 @@ use crate::worker;
 const KEPT: usize = 512;
 /// Bytes of a head, a request's or a response's, that is kept.
 pub(super) const LONGEST: usize = 2048;
-/// What may let somebody in should not lie about longer than it must.
-const SECRETS: [&[u8]; 3] = [b"authorization:", b"proxy-authorization:", b"cookie:"];
+/// Fields of requests that are not kept. What may let somebody in should not lie about longer than it must; and of equal
+/// Content-Length fields hyper leaves one, while all have to be counted ([`Words`]).
+const UNKEPT: [&[u8]; 4] = [b"authorization:", b"proxy-authorization:", b"cookie:", b"content-length:"];
 /// Pieces of a body that leave in one call.
 const PIECES: usize = 16;
 
@@ -307,7 +308,7 @@ impl Repeat {
     }
 }
 
-/// Whether these are the bytes of one request's head, from its begin to its end, with no secret among them. An empty line
+/// Whether these are the bytes of one request's head, from its begin to its end, with none of [`UNKEPT`]. An empty line
 /// ends a head: to hyper, whatever the line before ends in.
 fn may_be_kept(request: &[u8]) -> bool {
     if names_user(request) {
@@ -319,7 +320,7 @@ fn may_be_kept(request: &[u8]) -> bool {
         if rest.starts_with(b"\r\n") || rest.starts_with(b"\n") {
             return rest == b"\r\n";
         }
-        if SECRETS.iter().any(|name| begins(rest, name)) {
+        if UNKEPT.iter().any(|name| begins(rest, name)) {
             return false;
         }
     }
@@ -360,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_kept_that_is_one_head_and_no_secret() {
+    fn a_request_is_kept_that_is_one_head_without_secret_or_content() {
         for (request, expected) in [
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", true),
             ("GET http://a/ HTTP/1.1\r\n\r\n", true),
@@ -377,6 +378,7 @@ mod tests {
             ("GET http://a/ HTTP/1.1\r\nCookie: a\r\n\r\n", false),
             ("GET http://a/ HTTP/1.1\r\nHost: a\nauthorization: a\r\n\r\n", false),
             ("GET http://a/ HTTP/1.1\r\nPROXY-AUTHORIZATION: a\r\nHost: a\r\n\r\n", false),
+            ("GET http://a/ HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", false),
             ("GET http://a:b@c/ HTTP/1.1\r\n\r\n", false),
             ("GET http://a@c HTTP/1.1\r\n\r\n", false),
             ("GET http://c/@a/b HTTP/1.1\r\n\r\n", true),
