@@ -340,9 +340,13 @@ impl Watched {
         if let Poll::Ready(result) = Pin::new(&mut self.connection).poll(cx) {
             return Poll::Ready(result.map_or_else(End::Broken, |()| End::Done));
         }
-        let phase = self.link.phase();
-        if phase == Phase::Exchange && self.link.wait_for_interim(cx.waker()) && !self.link.writing().0 {
-            cx.waker().wake_by_ref();
+        let mut phase = self.link.phase();
+        if phase == Phase::Exchange {
+            if self.link.wait_for_interim(cx.waker()) && !self.link.writing().0 {
+                cx.waker().wake_by_ref();
+            }
+            // An upload may have ended before there was somebody to wake.
+            phase = self.link.phase();
         }
         if self.is_over(cx) {
             return Poll::Ready(End::Over);
