@@ -93,6 +93,50 @@ impl Workers {
     }
 }
 
+/// One of something for each of the threads that serve, far enough apart that none takes another's cache lines when it
+/// writes.
+#[derive(Debug)]
+pub struct Each<T>(Box<[Apart<T>]>);
+
+/// Aligned to the pair of cache lines that processors fetch at once.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> Each<T> {
+    /// `make` is told which thread's.
+    pub fn new(make: impl FnMut(usize) -> T) -> Self {
+        Self((0..count()).map(make).map(Apart).collect())
+    }
+
+    /// This thread's.
+    pub fn own(&self) -> &T {
+        self.of(current())
+    }
+
+    /// That of a thread.
+    pub fn of(&self, worker: usize) -> &T {
+        &self.0[worker % self.0.len()].0
+    }
+
+    /// How many there are.
+    #[expect(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|Apart(it)| it)
+    }
+}
+
+impl<T: Default> Default for Each<T> {
+    fn default() -> Self {
+        Self::new(|_| T::default())
+    }
+}
+
 /// What takes part in how busy a thread is, until it is dropped.
 #[derive(Debug)]
 pub struct Place {

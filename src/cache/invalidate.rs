@@ -116,7 +116,7 @@ impl Cache {
                     // Whether it was still there to be freshened makes no difference to this answer.
                     drop(self.store.freshen(&key, generation, stored, *head));
                 }
-                HeadEffect::MarkStale => stored.mark_stale(),
+                HeadEffect::MarkStale => self.store.mark_stale(&key, stored),
             }
         }
         Ok(through(received, outcome))

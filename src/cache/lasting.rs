@@ -58,9 +58,14 @@ impl Lasting {
 
 impl Cache {
     /// The content of an answer that lasts still, where what is stored has not changed it either.
-    pub fn again(&self, lasting: &Lasting) -> Option<StoredBody> {
-        let stored = self.store.still(&lasting.sight)?;
+    pub fn again(&self, lasting: &mut Lasting) -> Option<StoredBody> {
+        let stored = self.store.still(&mut lasting.sight)?;
         Some(if lasting.has_content { stored.body() } else { StoredBody::EMPTY })
+    }
+
+    /// Whether [`Self::again`] would give what it gave before. To the eviction policy this is no use of what is stored.
+    pub fn is_unchanged(&self, lasting: &Lasting) -> bool {
+        self.store.is_unchanged(&lasting.sight)
     }
 }
 

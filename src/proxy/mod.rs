@@ -49,6 +49,7 @@ use crate::shutdown::Shutdown;
 use crate::store::Generation;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
+use crate::worker::Each;
 use admit::{Admitted, admit};
 use authenticate::{Known, Verifying};
 use exchange::{Answer, Exchange};
@@ -148,7 +149,7 @@ pub struct Proxy {
     telemetry: Arc<Telemetry>,
     clock: Clock,
     shutdown: Shutdown,
-    ids: AtomicU64,
+    ids: Each<AtomicU64>,
     counts: Arc<Counts>,
     rates: Rates,
     /// Of what is sent.
@@ -220,7 +221,7 @@ impl Proxy {
         clock: Clock,
         shutdown: Shutdown,
     ) -> Self {
-        // Ids of two runs should not meet in one log.
+        // Ids of two runs should not meet in one log. The threads' lie between each other.
         let first = rand::random::<u64>() << 24;
         Self {
             settings: ArcSwap::from_pointee(settings),
@@ -230,7 +231,7 @@ impl Proxy {
             telemetry,
             clock,
             shutdown,
-            ids: AtomicU64::new(first),
+            ids: Each::new(|worker| AtomicU64::new(first + worker as u64)),
             counts: Arc::default(),
             rates: Rates::default(),
             allowances: Rates::default(),
@@ -290,7 +291,7 @@ impl Proxy {
 
     fn exchange(&self, link: &Arc<Link>, peer: SocketAddr, method: Method, version: Version) -> Exchange {
         Exchange::begin(
-            self.ids.fetch_add(1, Ordering::Relaxed),
+            self.next_id(),
             (self.clock.now(), Stopwatch::start()),
             Arc::clone(&self.telemetry),
             Arc::clone(link),
@@ -298,6 +299,11 @@ impl Proxy {
             method,
             version,
         )
+    }
+
+    /// A number that no other exchange has.
+    fn next_id(&self) -> u64 {
+        self.ids.own().fetch_add(self.ids.len() as u64, Ordering::Relaxed)
     }
 
     /// What a connection of this client may be sent, where that has a limit.

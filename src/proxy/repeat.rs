@@ -3,8 +3,9 @@
 //! What clients ask for often, they ask for in the same words. An answer from the store is a function of the request's
 //! bytes, the client's address, the settings, what is stored, and the second; so while none of them changes, neither
 //! does a byte of it. Then the head that hyper wrote goes out once more, with what is stored behind it: nothing is
-//! parsed, judged, planned or rendered again. The store is asked each time (that is what an eviction policy counts, and
-//! where a purge shows), and each exchange has its record.
+//! parsed, judged, planned or rendered again. Whether the store has changed is asked each time, so that a purge shows;
+//! short content is kept with its head, and then looked up only now and then, for an eviction policy that counts what
+//! is used. Each exchange has its record.
 //!
 //! There is no second parser in this, and nothing that writes a head: a request is known by all its bytes, and an
 //! answer by those that hyper wrote a moment ago. What may not be answered so is never kept: other methods than GET
@@ -27,23 +28,26 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
 use super::link::Link;
 use super::{Proxy, Settings};
-use crate::body::Stored;
-use crate::cache::Lasting;
+use crate::body::{Stored, StoredBody};
+use crate::cache::{Cache, Lasting};
 use crate::clock::Stopwatch;
 use crate::telemetry::Record;
-use crate::worker;
+use crate::worker::Each;
 
-/// Requests that each thread keeps: together with their answers' heads half a megabyte, as they mostly are, and 2.5 at most.
-/// Each until another one needs its place, or the settings change.
+/// Requests that each thread keeps: together with their answers one megabyte, as they mostly are, and 4.5 at most. Each until
+/// another one needs its place, or the settings change.
 const KEPT: usize = 512;
 /// Bytes of a head, a request's or a response's, that is kept.
 pub(super) const LONGEST: usize = 2048;
+/// Bytes of content that is kept with its head.
+const SHORT: u64 = 4096;
+/// How often in a row the store is not asked for what is kept. The counts of its eviction policy end at 15.
+const UNASKED: u8 = 7;
 /// Fields of requests that are not kept. What may let somebody in should not lie about longer than it must; and of equal
 /// Content-Length fields hyper leaves one, while all have to be counted ([`Words`]).
 const UNKEPT: [&[u8]; 4] = [b"authorization:", b"proxy-authorization:", b"cookie:", b"content-length:"];
@@ -54,7 +58,7 @@ const PIECES: usize = 16;
 #[derive(Debug)]
 pub(super) struct Repeats {
     hasher: RandomState,
-    tables: Box<[Mutex<Table>]>,
+    tables: Each<Mutex<Table>>,
 }
 
 #[derive(Debug, Default)]
@@ -76,10 +80,14 @@ struct Place {
 struct Kept {
     hash: u64,
     request: Box<[u8]>,
-    head: Bytes,
+    /// The head, and its content where that is short and the store has been asked for it.
+    answer: Bytes,
+    is_whole: bool,
     /// The connection ends with it, as the client asked.
     closes: bool,
     lasting: Lasting,
+    /// How often the store need not be asked for it, unless it has changed.
+    unasked: u8,
     /// That of the last exchange like it.
     record: Record,
 }
@@ -135,7 +143,7 @@ struct Asked {
     request: Box<[u8]>,
 }
 
-/// An answer that goes out again.
+/// An answer that goes out again: the head, with the content or before it.
 #[derive(Debug)]
 struct Repeat {
     head: Bytes,
@@ -145,16 +153,11 @@ struct Repeat {
 
 impl Default for Repeats {
     fn default() -> Self {
-        let tables = (0..worker::count()).map(|_| Mutex::default()).collect();
-        Self { hasher: RandomState::new(), tables }
+        Self { hasher: RandomState::new(), tables: Each::default() }
     }
 }
 
 impl Repeats {
-    fn table(&self) -> &Mutex<Table> {
-        &self.tables[worker::current() % self.tables.len()]
-    }
-
     fn hash(&self, peer: SocketAddr, request: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         peer.ip().hash(&mut hasher);
@@ -172,6 +175,26 @@ impl Table {
             self.places.resize_with(KEPT, Place::default);
         }
         &mut self.places[hash as usize % KEPT]
+    }
+}
+
+impl Kept {
+    /// The answer, while what is stored has not changed it: what is kept of it, and content that is not.
+    fn again(&mut self, cache: &Cache) -> Option<(Bytes, StoredBody)> {
+        if self.unasked > 0 && cache.is_unchanged(&self.lasting) {
+            self.unasked -= 1;
+            return Some((self.answer.clone(), StoredBody::EMPTY));
+        }
+        let content = cache.again(&mut self.lasting)?;
+        if !self.is_whole {
+            if content.len() > SHORT {
+                return Some((self.answer.clone(), content));
+            }
+            self.answer = [&self.answer[..], &content.to_bytes()].concat().into();
+            self.is_whole = true;
+        }
+        self.unasked = UNASKED;
+        Some((self.answer.clone(), StoredBody::EMPTY))
     }
 }
 
@@ -202,7 +225,7 @@ impl Repeating {
             return false;
         }
         let (hash, now) = (proxy.repeats.hash(self.peer, read), proxy.clock.now());
-        let mut table = proxy.repeats.table().lock();
+        let mut table = proxy.repeats.tables.own().lock();
         let place = table.place(&settings, hash);
         if let Some(kept) = &mut place.kept
             && kept.lasting.lasts(now)
@@ -215,17 +238,16 @@ impl Repeating {
             if *kept.request == *read
                 && kept.record.client.ip() == self.peer.ip()
                 && !proxy.shutdown.is_draining()
-                && let Some(body) = proxy.cache.again(&kept.lasting)
+                && let Some((head, content)) = kept.again(&proxy.cache)
             {
                 let record = &mut kept.record;
-                record.id = proxy.ids.fetch_add(1, Ordering::Relaxed);
+                record.id = proxy.next_id();
                 record.at = now;
                 record.client = self.peer;
                 record.duration = started.elapsed();
                 record.first_byte = Some(record.duration);
                 proxy.telemetry.record(record);
-                self.repeat =
-                    Some(Repeat { head: kept.head.clone(), body: body.into_read(), closes: kept.closes });
+                self.repeat = Some(Repeat { head, body: content.into_read(), closes: kept.closes });
                 link.repeat_begins();
                 return true;
             }
@@ -247,10 +269,18 @@ impl Repeating {
         link.want_offer(false);
         let Some(Offer { words, settings, lasting, record }) = offer else { return };
         let Some((head, closes)) = head_to_keep(bytes).filter(|_| words.are_of(&request)) else { return };
-        let (head, record) = (Bytes::copy_from_slice(head), Record { repeated: true, ..record.apart() });
-        let kept = Kept { hash, request, head, closes, lasting: *lasting, record };
+        let kept = Kept {
+            hash,
+            request,
+            answer: Bytes::copy_from_slice(head),
+            is_whole: false,
+            closes,
+            lasting: *lasting,
+            unasked: 0,
+            record: Record { repeated: true, ..record.apart() },
+        };
         // Where these settings are no longer in force, who looks next clears the table.
-        self.proxy.repeats.table().lock().place(&settings, hash).kept = Some(Box::new(kept));
+        self.proxy.repeats.tables.own().lock().place(&settings, hash).kept = Some(Box::new(kept));
     }
 
     /// hyper has got more than the request that is to be kept.
@@ -293,6 +323,11 @@ impl Repeat {
         to: &mut W,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
+        if !self.body.has_remaining() {
+            let written = ready!(Pin::new(to).poll_write(cx, &self.head))?;
+            self.head.advance(written);
+            return Poll::Ready(Ok(written));
+        }
         let mut slices = [IoSlice::new(&[]); PIECES + 1];
         slices[0] = IoSlice::new(&self.head);
         let filled = 1 + self.body.chunks_vectored(&mut slices[1..]);

@@ -12,6 +12,8 @@ use crate::policy::Candidate;
 pub struct Sight {
     key: CacheKey,
     number: u32,
+    /// How often the store had changed when it was there still, by its last look.
+    pub(super) changes: Option<u32>,
 }
 
 impl Sight {
@@ -65,7 +67,7 @@ impl Candidates {
     /// The only one of them, if it is: to be recognised when it is looked up again.
     pub fn sight(&self, key: &CacheKey) -> Option<Sight> {
         let [only] = &**self else { return None };
-        Some(Sight { key: key.clone(), number: only.number() })
+        Some(Sight { key: key.clone(), number: only.number(), changes: None })
     }
 
     /// The response that was seen, if it is the only one still, and is not marked as changed.

@@ -31,6 +31,9 @@ const NEWCOMERS: u64 = 4;
 /// By the hash of a key. That what is found is of the key itself, its URL tells.
 type Slots = Cache<u64, Arc<Slot>, Prehashed>;
 
+/// Counts of changes, each of a part of all keys. So many that few changes are of what is asked for.
+const CHANGES: usize = 64;
+
 pub(super) struct Memory {
     rest: Slots,
     newcomers: Option<Slots>,
@@ -48,7 +51,19 @@ struct Counters {
     responses: AtomicU64,
     bytes: AtomicU64,
     evicted: AtomicU64,
+    changes: Changes,
 }
+
+/// How often what lies under keys has changed, by their hashes: what nothing has happened to need not be looked up again.
+struct Changes(Box<[Change]>);
+
+/// In cache lines of its own, which are read much more often than written.
+#[derive(Default)]
+#[repr(align(128))]
+struct Change(AtomicU32);
+
+/// A change that is under way, and counts when it is done.
+struct Changing<'a>(&'a AtomicU32);
 
 /// What is held.
 #[derive(Clone, Copy, Debug)]
@@ -64,21 +79,21 @@ impl Memory {
         match policy {
             Eviction::Lru => {
                 let listener = Arc::clone(&counters);
-                let gone = move |_, slot: Arc<Slot>, cause| listener.gone(&slot, cause);
+                let gone = move |hash: Arc<u64>, slot: Arc<Slot>, cause| listener.gone(*hash, &slot, cause);
                 let rest = slots(capacity, EvictionPolicy::lru(), gone);
                 Self { rest, newcomers: None, capacity, counters, tick: AtomicU32::new(0) }
             }
             Eviction::TinyLfu => {
                 let share = capacity / NEWCOMERS;
                 let listener = Arc::clone(&counters);
-                let gone = move |_, slot: Arc<Slot>, cause| listener.gone(&slot, cause);
+                let gone = move |hash: Arc<u64>, slot: Arc<Slot>, cause| listener.gone(*hash, &slot, cause);
                 let rest = slots(capacity - share, EvictionPolicy::tiny_lfu(), gone);
                 let (listener, offered) = (Arc::clone(&counters), rest.clone());
                 let offer = move |hash: Arc<u64>, slot: Arc<Slot>, cause| {
                     if cause == RemovalCause::Size && slot.0.lock().is_some() {
                         offered.insert(*hash, slot);
                     } else {
-                        listener.gone(&slot, cause);
+                        listener.gone(*hash, &slot, cause);
                     }
                 };
                 let newcomers = Some(slots(share, EvictionPolicy::lru(), offer));
@@ -90,6 +105,16 @@ impl Memory {
     /// Bytes that may be stored.
     pub(super) fn capacity(&self) -> u64 {
         self.capacity
+    }
+
+    /// How often something of this key, or of others, has changed.
+    pub(super) fn changes(&self, key: &CacheKey) -> u32 {
+        self.counters.changes.of(key.hash64()).load(Ordering::Acquire)
+    }
+
+    /// What lies under the key has changed by itself.
+    pub(super) fn changed(&self, key: &CacheKey) {
+        drop(self.counters.changes.begin(key.hash64()));
     }
 
     pub(super) fn get(&self, key: &CacheKey) -> Candidates {
@@ -145,7 +170,13 @@ impl Memory {
 
     /// Puts what is as heavy as what lies in `slot` in its place. Gives it back where it is not, or where nothing lies there
     /// any more. moka, which learns nothing of it, would take three times as long.
-    pub(super) fn replace(&self, slot: &Slot, candidates: Candidates) -> Result<(), Candidates> {
+    pub(super) fn replace(
+        &self,
+        key: &CacheKey,
+        slot: &Slot,
+        candidates: Candidates,
+    ) -> Result<(), Candidates> {
+        let _change = self.counters.changes.begin(key.hash64());
         let mut place = slot.0.lock();
         let Some(old) = place.as_mut().filter(|old| old.weight() == candidates.weight()) else {
             return Err(candidates);
@@ -167,6 +198,7 @@ impl Memory {
             return true;
         }
         let (hash, weight) = (key.hash64(), candidates.weight());
+        let _change = self.counters.changes.begin(hash);
         self.counters.responses.fetch_add(candidates.len() as u64, Ordering::Relaxed);
         self.counters.bytes.fetch_add(weight, Ordering::Relaxed);
         candidates.touch(self.tick.load(Ordering::Relaxed));
@@ -192,6 +224,7 @@ impl Memory {
 
     /// Removes what lies under the keys of this hash; gives how many responses that were.
     pub(super) fn remove(&self, hash: u64) -> usize {
+        let _change = self.counters.changes.begin(hash);
         let found = if self.is_there(hash) { self.find_by(hash) } else { None };
         if let Some(newcomers) = &self.newcomers {
             // Something on its way from the newcomers to the rest lies in neither. While it is, moka holds
@@ -306,8 +339,32 @@ fn slots(
         .build_with_hasher(Prehashed::default())
 }
 
+impl Default for Changes {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(Change::default).take(CHANGES).collect())
+    }
+}
+
+impl Changes {
+    fn of(&self, hash: u64) -> &AtomicU32 {
+        &self.0[hash as usize % CHANGES].0
+    }
+
+    /// To be held while what lies under the hash is changed.
+    fn begin(&self, hash: u64) -> Changing<'_> {
+        Changing(self.of(hash))
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
 impl Counters {
-    fn gone(&self, slot: &Slot, cause: RemovalCause) {
+    fn gone(&self, hash: u64, slot: &Slot, cause: RemovalCause) {
+        let _change = self.changes.begin(hash);
         let Some(candidates) = slot.0.lock().take() else { return };
         let responses = candidates.len() as u64;
         self.responses.fetch_sub(responses, Ordering::Relaxed);

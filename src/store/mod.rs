@@ -182,11 +182,21 @@ impl Store {
 
     /// The response that was seen, where it is still the only one under its key, and not marked as changed. Counts as a
     /// look at the key, as [`Self::candidates`] does.
-    pub fn still(&self, sight: &Sight) -> Option<StoredResponse> {
-        self.candidates(sight.key()).still(sight)
+    pub fn still(&self, sight: &mut Sight) -> Option<StoredResponse> {
+        // Before it looks: what changes meanwhile is a change since.
+        let changes = self.0.memory.changes(sight.key());
+        let found = self.candidates(sight.key()).still(sight)?;
+        sight.changes = Some(changes);
+        Some(found)
     }
 
-    /// The same without counting what is not there as asked for: for a second look, and for whoever does not mean to
+    /// Whether [`Self::still`] would say again what it has said, for all that has changed since. Much cheaper, and counts as no
+    /// look: moka, which is to know what is used, has to be asked now and then.
+    pub fn is_unchanged(&self, sight: &Sight) -> bool {
+        sight.changes == Some(self.0.memory.changes(sight.key()))
+    }
+
+    /// The stored responses of this key, without counting what is not there as asked for: for a second look, and for whoever does not mean to
     /// store it.
     pub fn candidates_again(&self, key: &CacheKey) -> Candidates {
         self.0.memory.get_again(key)
@@ -254,6 +264,13 @@ impl Store {
     /// A response that is not to be stored, in the form of those that are.
     pub fn apart(&self, key: &CacheKey, head: StoredHead, body: StoredBody) -> StoredResponse {
         StoredResponse::new(key, head, body, None)
+    }
+
+    /// Marks a stored response of this key as changed at the origin: it is validated before it is used again. RFC 9111 section
+    /// 4.3.5.
+    pub fn mark_stale(&self, key: &CacheKey, response: &StoredResponse) {
+        response.mark_stale();
+        self.0.memory.changed(key);
     }
 
     /// Removes one stored response; false if it is no longer there. The generation stays.
@@ -474,7 +491,7 @@ impl Inner {
         let most = self.memory.capacity() / 2;
         let candidates = before.with(response, replaces, variants, most);
         let in_place = match &slot {
-            Some(slot) => self.memory.replace(slot, candidates),
+            Some(slot) => self.memory.replace(key, slot, candidates),
             None => Err(candidates),
         };
         let kept = match in_place {

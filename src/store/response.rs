@@ -32,8 +32,8 @@ const OVERHEAD_OF_A_PIECE: u64 = 128;
 /// The bit of the mark. Some 68 years of seconds are left for the tick.
 const STALE: u32 = 1 << 31;
 
-/// The number of the last response that was made. It takes no room of its own, and comes round in some billions of
-/// responses: only of what was seen within a second does it tell.
+/// The number of the next response that is made. It comes round after 2^32 of them: it tells apart what was made within
+/// seconds, and nothing else asks for it.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// What a thread keeps for putting responses together.
@@ -124,13 +124,13 @@ impl StoredResponse {
         std::ptr::eq(self.parts(), other.parts())
     }
 
-    /// A number that no other response has that was made since, or long before.
+    /// A number that none of the next 2^32 responses has that are made.
     pub(super) fn number(&self) -> u32 {
         self.parts().number
     }
 
-    /// Marks it as changed at the origin: it is validated before it is used again. RFC 9111 section 4.3.5.
-    pub fn mark_stale(&self) {
+    /// Marks it as changed at the origin: it is validated before it is used again.
+    pub(super) fn mark_stale(&self) {
         self.parts().used.fetch_or(STALE, Ordering::Relaxed);
     }
 

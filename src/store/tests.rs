@@ -714,15 +714,59 @@ fn what_was_seen_is_told_from_whatever_took_its_place() {
     let seen = |path: &str| store.candidates(&key(path)).sight(&key(path));
     assert!(seen("a").is_none(), "there is nothing");
     put(&store, "a", "x", 10).unwrap();
-    let first = seen("a").unwrap();
-    assert!(store.still(&first).is_some_and(|found| found.is(&store.candidates(&key("a"))[0])));
+    let mut first = seen("a").unwrap();
+    assert!(store.still(&mut first).is_some_and(|found| found.is(&store.candidates(&key("a"))[0])));
     put(&store, "a", "x", 10).unwrap();
-    assert!(store.still(&first).is_none(), "a newer one of equal length");
-    let second = seen("a").unwrap();
+    assert!(store.still(&mut first).is_none(), "a newer one of equal length");
+    let mut second = seen("a").unwrap();
     put(&store, "a", "y", 10).unwrap();
-    assert!(store.still(&second).is_none() && seen("a").is_none(), "two variants");
+    assert!(store.still(&mut second).is_none() && seen("a").is_none(), "two variants");
     store.invalidate(&key("a"));
-    assert!(store.still(&second).is_none(), "gone");
+    assert!(store.still(&mut second).is_none(), "gone");
     put(&store, "b", "x", 10).unwrap().mark_stale();
-    assert!(store.still(&seen("b").unwrap()).is_none(), "marked");
+    assert!(store.still(&mut seen("b").unwrap()).is_none(), "marked");
+}
+
+#[test]
+fn whatever_changes_under_a_key_shows_without_a_look_at_it() {
+    type Change = fn(&Store, &StoredResponse);
+    let changes: [(&str, Change); 10] = [
+        ("a newer one", |store, _| drop(put(store, "a", "x", 10).unwrap())),
+        ("a longer one", |store, _| drop(put(store, "a", "x", 1000).unwrap())),
+        ("a variant", |store, _| drop(put(store, "a", "y", 10).unwrap())),
+        ("freshened", |store, old| {
+            assert!(store.freshen(&key("a"), store.generation(), old, head("x")).1);
+        }),
+        ("marked", |store, old| store.mark_stale(&key("a"), old)),
+        ("removed", |store, old| assert!(store.remove(&key("a"), old))),
+        ("invalidated", |store, _| assert_eq!(store.invalidate(&key("a")), 1)),
+        ("purged", |store, _| assert_eq!(store.purge(|url| url.ends_with("/a"), false), 1)),
+        ("shed", |store, _| store.allow(1)),
+        ("evicted", |store, _| {
+            // Asked for more often.
+            for path in (0..300).map(|n| format!("b/{n}")) {
+                (0..20).for_each(|_| drop(store.candidates(&key(&path))));
+                put(store, &path, "x", 100_000).unwrap();
+                store.settle();
+            }
+        }),
+    ];
+    for policy in [Eviction::Lru, Eviction::TinyLfu] {
+        for (name, change) in changes {
+            let store =
+                Store::new(&Options { policy, ..Options::of_capacity(8 * MIB) }, &body::Options::default());
+            let old = put(&store, "a", "x", 10).unwrap();
+            let mut sight = store.candidates(&key("a")).sight(&key("a")).unwrap();
+            assert!(!store.is_unchanged(&sight), "never looked at");
+            assert!(store.still(&mut sight).is_some());
+            store.settle();
+            for n in 0..10 {
+                assert!(store.candidates(&key(&format!("c/{n}"))).is_empty() && store.is_unchanged(&sight));
+            }
+            change(&store, &old);
+            assert!(!store.is_unchanged(&sight), "{name}");
+            let seen = sight.changes;
+            assert!(store.still(&mut sight).is_none() && sight.changes == seen, "{name}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::pool::Link;
 use super::stats::Idling;
-use crate::worker;
+use crate::worker::{self, Each};
 
 /// A connection between two requests.
 pub(super) struct Idle {
@@ -32,19 +32,19 @@ impl Idle {
 /// One list for each of the threads that serve ([`crate::worker`]), with the connections whose sockets its runtime knows:
 /// they wake no other thread, and threads seldom meet at a lock. In each, the one used last is last.
 pub(super) struct Lists {
-    lists: Box<[Mutex<VecDeque<Idle>>]>,
+    lists: Each<Mutex<VecDeque<Idle>>>,
     /// In all of them.
     len: AtomicUsize,
 }
 
 impl Lists {
     pub(super) fn new() -> Self {
-        Self { lists: (0..worker::count()).map(|_| Mutex::default()).collect(), len: AtomicUsize::new(0) }
+        Self { lists: Each::default(), len: AtomicUsize::new(0) }
     }
 
     /// Adds one. Gives the oldest one where there are more than `most` by then.
     pub(super) fn push(&self, idle: Idle, most: usize) -> Option<Idle> {
-        let mut list = self.lists[idle.link.worker % self.lists.len()].lock();
+        let mut list = self.lists.of(idle.link.worker).lock();
         list.push_back(idle);
         let len = self.len.fetch_add(1, Ordering::Relaxed) + 1;
         drop(list);
@@ -54,7 +54,7 @@ impl Lists {
     /// The one used last of this thread's, else of another's: that one is this thread's from now on.
     pub(super) fn pop(&self) -> Option<Idle> {
         let (own, lists) = (worker::current(), self.lists.len());
-        let taken = |at: usize| self.take(&self.lists[at % lists], VecDeque::pop_back);
+        let taken = |at: usize| self.take(self.lists.of(at), VecDeque::pop_back);
         let mut idle = (own..own + lists).find_map(taken)?;
         idle.link.move_to(own);
         Some(idle)
@@ -84,7 +84,7 @@ impl Lists {
 
     /// Takes out those that may not stay, into `gone`.
     pub(super) fn retain(&self, mut stays: impl FnMut(&mut Idle) -> bool, gone: &mut Vec<Idle>) {
-        for list in &self.lists {
+        for list in self.lists.iter() {
             let mut list = list.lock();
             let before = list.len();
             for mut idle in std::mem::take(&mut *list) {
