@@ -59,12 +59,17 @@ def hits_of_variants(measurement, count):
 
 
 def served_by(measurement, workers):
+    """nginx shows what it costs that the load has the same cores."""
     config = measurement.configured(measurement.folder(), SILENT + f"\n[server]\nworkers = {workers}\n")
     both = {measurement.proxy_core, measurement.load_core}
     with measurement.proxy("larder", both, CONFIG=config) as proxy:
         measurement.check(proxy, "/1k/hour/one", True)
         hits = measurement.load(proxy, "/1k/hour/one", True)
-        return {"hit": hits["us"], "pass": measurement.load(proxy, "/1k/never/#", False)["us"]}
+        missed = measurement.load(proxy, "/1k/never/#", False)
+    with measurement.proxy("nginx", both, WORKERS=workers) as proxy:
+        measurement.check(proxy, "/1k/hour/one", True)
+        others = measurement.load(proxy, "/1k/hour/one", True)
+    return {"hit": hits["us"], "other": others["us"], "pass": missed["us"]}
 
 
 def hits_during_purge(measurement, count):
@@ -100,11 +105,14 @@ def slow_readers(measurement, proxy, stack):
 
 
 def finish(measurement, proxy, readers):
-    """What is read slowly has left the store, and comes to its end all the same."""
+    """What is read slowly comes to its end, though most of it has left the store."""
+    stored = 0
     for number, (reader, got) in enumerate(readers):
-        if measurement.get(proxy, f"/10m/hour/slow-{number}", [("Cache-Control", "only-if-cached")])[0] != 504:
-            raise Wrong("what is read slowly is still stored")
+        only = [("Cache-Control", "only-if-cached")]
+        stored += measurement.get(proxy, f"/10m/hour/slow-{number}", only)[0] == 200
         answer(reader, measurement.bodies["10m"], got)
+    if stored > READERS // 2:
+        raise Wrong(f"of {READERS} that are read slowly {stored} are still stored")
 
 
 def filled(measurement, mebibytes):
@@ -146,6 +154,7 @@ GROUPS = [
     ([1, 10, 100], hits_of_variants, {"us": "a hit of 1 KiB, µs, by variants of its URL, the oldest asked for"}),
     ([1, 2], served_by,
      {"hit": "a hit of 1 KiB, µs, by workers, on two cores that the load shares",
+      "other": "the same of nginx",
       "pass": "a miss (no-store), µs, by workers, on two cores that the load shares"}),
     ([0, 1_000, STORED], hits_during_purge,
      {"max_ms": "the longest wait for a hit, ms, while so many are purged by a pattern"}),

@@ -231,7 +231,7 @@ class Measurement:
     def values(self, folder, port):
         return {
             "BINARY": self.options.binary, "CONFIG": self.configured(folder, SILENT), "ADMIN": "off",
-            "DIR": folder, "PORT": port, "MEMORY": MEMORY, "MEMORY_MIB": MEMORY >> 20,
+            "DIR": folder, "PORT": port, "MEMORY": MEMORY, "MEMORY_MIB": MEMORY >> 20, "WORKERS": 1,
             "FILES": self.files, "HALF_FILES": self.files // 2,
             "USER": "user root;" if os.geteuid() == 0 else "",
             "TEMPORARY": " ".join(f"{name}_temp_path {folder}/{name};" for name in TEMPORARY),
