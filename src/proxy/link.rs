@@ -228,7 +228,8 @@ impl Link {
     /// Content of a request is on its way, or no longer. It has time limits of its own.
     pub(crate) fn uploads(&self, so: bool) {
         self.uploading.store(so, Ordering::Relaxed);
-        // Where it has outlasted its response, the connection is idle from now on: who waits looks again.
+        // It may have outlasted its response, and then the connection is idle from now on. Who waits looks: here it could be
+        // seen too early.
         if !so && let Some(waker) = self.interim.lock().waker.take() {
             waker.wake();
         }

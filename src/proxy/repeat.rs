@@ -39,8 +39,8 @@ use crate::clock::Stopwatch;
 use crate::telemetry::Record;
 use crate::worker::Each;
 
-/// Requests that each thread keeps: together with their answers one megabyte, as they mostly are, and 4.5 at most. Each until
-/// another one needs its place, or the settings change.
+/// Requests that each thread keeps: together with their answers one megabyte, as they mostly are, and some 6 where all of it
+/// is as long as it may be. Each until another one needs its place, or the settings change.
 const KEPT: usize = 512;
 /// Bytes of a head, a request's or a response's, that is kept.
 pub(super) const LONGEST: usize = 2048;
@@ -143,10 +143,10 @@ struct Asked {
     request: Box<[u8]>,
 }
 
-/// An answer that goes out again: the head, with the content or before it.
+/// An answer that goes out again: first the head, with all the content or none of it, then what is left.
 #[derive(Debug)]
 struct Repeat {
-    head: Bytes,
+    first: Bytes,
     body: Stored,
     closes: bool,
 }
@@ -238,7 +238,7 @@ impl Repeating {
             if *kept.request == *read
                 && kept.record.client.ip() == self.peer.ip()
                 && !proxy.shutdown.is_draining()
-                && let Some((head, content)) = kept.again(&proxy.cache)
+                && let Some((first, content)) = kept.again(&proxy.cache)
             {
                 let record = &mut kept.record;
                 record.id = proxy.next_id();
@@ -247,7 +247,7 @@ impl Repeating {
                 record.duration = started.elapsed();
                 record.first_byte = Some(record.duration);
                 proxy.telemetry.record(record);
-                self.repeat = Some(Repeat { head, body: content.into_read(), closes: kept.closes });
+                self.repeat = Some(Repeat { first, body: content.into_read(), closes: kept.closes });
                 link.repeat_begins();
                 return true;
             }
@@ -324,22 +324,22 @@ impl Repeat {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if !self.body.has_remaining() {
-            let written = ready!(Pin::new(to).poll_write(cx, &self.head))?;
-            self.head.advance(written);
+            let written = ready!(Pin::new(to).poll_write(cx, &self.first))?;
+            self.first.advance(written);
             return Poll::Ready(Ok(written));
         }
         let mut slices = [IoSlice::new(&[]); PIECES + 1];
-        slices[0] = IoSlice::new(&self.head);
+        slices[0] = IoSlice::new(&self.first);
         let filled = 1 + self.body.chunks_vectored(&mut slices[1..]);
         let written = ready!(Pin::new(to).poll_write_vectored(cx, &slices[..filled]))?;
-        let of_head = written.min(self.head.len());
-        self.head.advance(of_head);
-        self.body.advance(written - of_head);
+        let of_first = written.min(self.first.len());
+        self.first.advance(of_first);
+        self.body.advance(written - of_first);
         Poll::Ready(Ok(written))
     }
 
     fn is_out(&self) -> bool {
-        self.head.is_empty() && !self.body.has_remaining()
+        self.first.is_empty() && !self.body.has_remaining()
     }
 }
 
@@ -517,7 +517,7 @@ mod tests {
             crate::body::StoredBody::new(vec![Bytes::from_static(b"abc"), Bytes::from_static(b"defg")]);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         for most in 1..12 {
-            let mut repeat = Repeat { head: Bytes::from_static(b"head"), body: body.read(), closes: false };
+            let mut repeat = Repeat { first: Bytes::from_static(b"head"), body: body.read(), closes: false };
             let mut to = Narrow { most, taken: Vec::new(), is_full: false };
             for _ in 0..30 {
                 if !repeat.is_out() {

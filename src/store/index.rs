@@ -12,7 +12,7 @@ use crate::policy::Candidate;
 pub struct Sight {
     key: CacheKey,
     number: u32,
-    /// How often the store had changed when it was there still, by its last look.
+    /// The count of changes of its key's part of the store, from before the last look that found it still.
     pub(super) changes: Option<u32>,
 }
 

@@ -181,7 +181,7 @@ impl Store {
     }
 
     /// The response that was seen, where it is still the only one under its key, and not marked as changed. Counts as a
-    /// look at the key, as [`Self::candidates`] does.
+    /// look at the key, as [`Self::candidates`] does, and is noted in the sight, for [`Self::is_unchanged`].
     pub fn still(&self, sight: &mut Sight) -> Option<StoredResponse> {
         // Before it looks: what changes meanwhile is a change since.
         let changes = self.0.memory.changes(sight.key());
@@ -196,8 +196,8 @@ impl Store {
         sight.changes == Some(self.0.memory.changes(sight.key()))
     }
 
-    /// The stored responses of this key, without counting what is not there as asked for: for a second look, and for whoever does not mean to
-    /// store it.
+    /// [`Self::candidates`] without counting what is not there as asked for: for a second look, and for whoever does not
+    /// mean to store it.
     pub fn candidates_again(&self, key: &CacheKey) -> Candidates {
         self.0.memory.get_again(key)
     }

@@ -124,7 +124,7 @@ impl StoredResponse {
         std::ptr::eq(self.parts(), other.parts())
     }
 
-    /// A number that none of the next 2^32 responses has that are made.
+    /// A number that no other of 2^32 responses in a row has.
     pub(super) fn number(&self) -> u32 {
         self.parts().number
     }

@@ -730,7 +730,7 @@ fn what_was_seen_is_told_from_whatever_took_its_place() {
 #[test]
 fn whatever_changes_under_a_key_shows_without_a_look_at_it() {
     type Change = fn(&Store, &StoredResponse);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 12] = [
         ("a newer one", |store, _| drop(put(store, "a", "x", 10).unwrap())),
         ("a longer one", |store, _| drop(put(store, "a", "x", 1000).unwrap())),
         ("a variant", |store, _| drop(put(store, "a", "y", 10).unwrap())),
@@ -741,6 +741,11 @@ fn whatever_changes_under_a_key_shows_without_a_look_at_it() {
         ("removed", |store, old| assert!(store.remove(&key("a"), old))),
         ("invalidated", |store, _| assert_eq!(store.invalidate(&key("a")), 1)),
         ("purged", |store, _| assert_eq!(store.purge(|url| url.ends_with("/a"), false), 1)),
+        ("one of them purged", |store, old| assert_eq!(store.purge_responses(|one| one.is(old), false), 1)),
+        ("another of its hash", |store, _| {
+            let other = CacheKey::of_hash("http://example.com/b", key("a").hash64());
+            store.insert(&other, store.generation(), head("x"), content(10).into()).1.unwrap();
+        }),
         ("shed", |store, _| store.allow(1)),
         ("evicted", |store, _| {
             // Asked for more often.
