@@ -154,7 +154,7 @@ GROUPS = [
     ([1, 10, 100], hits_of_variants, {"us": "a hit of 1 KiB, µs, by variants of its URL, the oldest asked for"}),
     ([1, 2], served_by,
      {"hit": "a hit of 1 KiB, µs, by workers, on two cores that the load shares",
-      "other": "the same of nginx",
+      "other": "a hit of 1 KiB by nginx, µs, by its workers",
       "pass": "a miss (no-store), µs, by workers, on two cores that the load shares"}),
     ([0, 1_000, STORED], hits_during_purge,
      {"max_ms": "the longest wait for a hit, ms, while so many are purged by a pattern"}),
