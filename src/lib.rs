@@ -20,7 +20,7 @@
 //! | module | what it is | what it is not |
 //! |---|---|---|
 //! | [`clock`] | the only reader of time | |
-//! | [`worker`] | the threads that serve, each with a runtime of its own, and which of them gets a connection | |
+//! | [`worker`] | the threads that serve, each with a runtime of its own; which of them gets a connection; what each has one of | |
 //! | [`shutdown`] | how running work learns of the end, and the end of it | |
 //! | [`field`] | bytes to types of HTTP fields and back; [`field::treatment`] is the one table of what happens to each field | policy |
 //! | [`policy`] | RFC 9111 as pure functions: facts and a moment in, a decision out | I/O, clock, lock, async, `Result` |

@@ -98,10 +98,10 @@ impl Workers {
 #[derive(Debug)]
 pub struct Each<T>(Box<[Apart<T>]>);
 
-/// Aligned to the pair of cache lines that processors fetch at once.
-#[derive(Debug)]
+/// Something in cache lines of its own: aligned to the pair of them that processors fetch at once.
+#[derive(Debug, Default)]
 #[repr(align(128))]
-struct Apart<T>(T);
+pub struct Apart<T>(pub T);
 
 impl<T> Each<T> {
     /// `make` is told which thread's.
@@ -176,6 +176,13 @@ mod tests {
         drop(places.into_iter().nth(4));
         assert_eq!(workers.place().at, 0, "all have left");
         assert_eq!(count(), 3);
+        let each = Arc::new(Each::new(|worker| worker));
+        let theirs = workers.runtimes().map(|there| {
+            let each = Arc::clone(&each);
+            there.spawn(async move { *each.own() })
+        });
+        let theirs: Vec<_> = theirs.map(|theirs| runtime.block_on(theirs).unwrap()).collect();
+        assert_eq!((theirs, *each.own(), *each.of(4), each.len()), (vec![0, 1, 2], 0, 1, 3));
         let work = runtime.spawn(std::future::pending::<()>());
         let other = workers.0[1].runtime.spawn(std::future::pending::<()>());
         drop(threads);

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use super::Eviction;
 use super::index::Candidates;
 use super::key::{CacheKey, Prehashed};
+use crate::worker::Apart;
 
 /// moka weighs in u32. In units of 64 bytes that is 256 GiB for one key, and rounding costs a small response
 /// 3 % at most.
@@ -55,12 +56,8 @@ struct Counters {
 }
 
 /// How often what lies under keys has changed, by their hashes: what nothing has happened to need not be looked up again.
-struct Changes(Box<[Change]>);
-
-/// In cache lines of its own, which are read much more often than written.
-#[derive(Default)]
-#[repr(align(128))]
-struct Change(AtomicU32);
+/// Read much more often than written: no count makes another's be fetched anew.
+struct Changes(Box<[Apart<AtomicU32>]>);
 
 /// A change that is under way, and counts when it is done.
 struct Changing<'a>(&'a AtomicU32);
@@ -341,7 +338,7 @@ fn slots(
 
 impl Default for Changes {
     fn default() -> Self {
-        Self(std::iter::repeat_with(Change::default).take(CHANGES).collect())
+        Self(std::iter::repeat_with(Apart::default).take(CHANGES).collect())
     }
 }
 

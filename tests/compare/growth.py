@@ -19,6 +19,7 @@ from measure import FAILURES, MEMORY, SILENT, SIZES, STORED, free_port
 
 # Who reads slowly while Larder is filled, and how many connections fill it by each size.
 READERS = 8
+TRIES = 4
 FILLING = {"1k": 16, "64k": 16, "10m": 4}
 
 
@@ -105,17 +106,27 @@ def slow_readers(measurement, proxy, stack):
 
 
 def finish(measurement, proxy, readers):
-    """What is read slowly comes to its end, though most of it has left the store."""
-    stored = 0
+    """What is read slowly has left the store, and comes to its end all the same."""
     for number, (reader, got) in enumerate(readers):
-        only = [("Cache-Control", "only-if-cached")]
-        stored += measurement.get(proxy, f"/10m/hour/slow-{number}", only)[0] == 200
+        if measurement.get(proxy, f"/10m/hour/slow-{number}", [("Cache-Control", "only-if-cached")])[0] != 504:
+            raise Stayed("what is read slowly is still stored")
         answer(reader, measurement.bodies["10m"], got)
-    if stored > READERS // 2:
-        raise Wrong(f"of {READERS} that are read slowly {stored} are still stored")
+
+
+class Stayed(Wrong):
+    """Of what was to be driven out, something was not."""
 
 
 def filled(measurement, mebibytes):
+    """The same by the first of some tries in which all went that was to go: now and then the eviction policy keeps one."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Stayed):
+            return filled_once(measurement, mebibytes)
+        measurement.clear()
+    return filled_once(measurement, mebibytes)
+
+
+def filled_once(measurement, mebibytes):
     """The most that it stores and takes, full already, while more comes in all sizes, and some are read slowly that
     make room for it."""
     capacity, admin = mebibytes << 20, f"127.0.0.1:{free_port()}"
